@@ -1,0 +1,96 @@
+"""Build the site into _proc/_docs without Quarto, and check every link in it.
+
+nbdev prepares the pages, smalldocs renders them. Fails on a broken link, a missing anchor or picture, and on
+an error among the outputs. Needs the package installed (`pip install -e .`): names then link to pages."""
+import argparse, json, os, re, shutil, subprocess, sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+repo = Path(__file__).resolve().parents[1]
+proc, docs = repo/'_proc', repo/'_proc'/'_docs'
+
+def rename():
+    "Name the prepared notebooks after their pages, as nbdev's links assume: `04_lrn.ipynb` -> `lrn.ipynb`"
+    names = {}
+    for p in sorted(proc.rglob('*.ipynb')):
+        m = re.search(r'output-file: (\S+)\.html', ''.join(json.loads(p.read_text())['cells'][0]['source']))
+        if m and m[1]!=p.stem: names[p.name] = p.rename(p.with_stem(m[1])).name
+    if not names: return
+    old = '|'.join(map(re.escape, names))
+    link = re.compile(rf'(\]\((?!\w+:)(?:[^()\s]*/)?|href=\\?"(?!\w+:)(?:[^"\\\s]*/)?)({old})(?=[)#"\\])')
+    for p in proc.rglob('*.ipynb'): p.write_text(link.sub(lambda m: m[1]+names[m[2]], p.read_text()))
+    word = re.compile(rf'(?<![\w.-])({old})\b')
+    for p in proc.glob('*.yml'): p.write_text(word.sub(lambda m: names[m[1]], p.read_text()))
+
+class Page(HTMLParser):
+    "Ids, links and pictures of one rendered page"
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.links, self.imgs, self.text = set(), [], [], path.read_text(encoding='utf-8')
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attrs):
+        d = dict(attrs)
+        self.ids |= {d.get('id'), d.get('name') if tag=='a' else None} - {None}
+        if tag=='a' and d.get('href'): self.links.append(d['href'])
+        if tag=='img': self.imgs.append(d.get('src') or '')
+
+def check():
+    "Follow every link inside the site; a list of what is wrong, one line each"
+    pages, bad = {p: Page(p) for p in docs.rglob('*.html')}, []
+    for p,page in pages.items():
+        where = p.relative_to(docs)
+        for o in page.links+page.imgs:
+            url = urlsplit(o)
+            if url.scheme or url.netloc: continue
+            to = (p.parent/unquote(url.path)).resolve() if url.path else p
+            if to.is_dir(): to /= 'index.html'
+            if not to.exists(): bad.append(f'{where}: no such file: {o}')
+            elif url.fragment and to in pages and unquote(url.fragment) not in pages[to].ids:
+                bad.append(f'{where}: no such anchor: {o}')
+        if 'Traceback (most recent call last)' in page.text or 'cell-output-error' in page.text:
+            bad.append(f'{where}: shows a traceback')
+    return sorted(set(bad))
+
+def build():
+    "Make the pages anew"
+    from nbdev.config import get_config
+    from nbdev.quarto import refresh_quarto_yml
+    from nbdev.serve import proc_nbs
+    shutil.rmtree(proc, ignore_errors=True)
+    refresh_quarto_yml()
+    proc_nbs(force=True, n_workers=0)
+    rename()
+    res = smalldocs('render', '--quiet')
+    if res.returncode: sys.exit(res.stderr)
+    localize(get_config().doc_host + get_config().doc_baseurl)
+
+def localize(
+    site:str,  # Address that the site will have
+):
+    "Make links to the site's own address relative: nbdev writes that address into every link to a name"
+    for p in docs.rglob('*.html'):
+        up = '../'*(len(p.relative_to(docs).parts)-1)
+        p.write_text(p.read_text().replace(f'<a href="{site}/', f'<a href="{up}'))
+
+def smalldocs(*args):
+    "Run `smalldocs` on the prepared pages; its other remarks (keys it does not read) are for no one"
+    cmd = [sys.executable, '-m', 'smalldocs.cli', *args, proc]
+    return subprocess.run(cmd, capture_output=True, text=True)
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    p.add_argument('--keep', action='store_true', help='build nothing, only check the pages in _proc')
+    args = p.parse_args()
+    os.chdir(repo)
+    sys.path.insert(0, str(repo))
+    if not args.keep: build()
+    res = smalldocs('check')
+    if res.returncode>1: sys.exit(res.stderr)
+    bad = [o for o in res.stdout.splitlines() if 'broken link' in o] + check()
+    n = len(list(docs.rglob('*.html')))
+    if bad or not n: sys.exit('\n'.join(bad) + f'\npages: {n} rendered, {len(bad)} things wrong')
+    print(f'pages: {n} rendered, links ok')
+
+if __name__=='__main__': main()

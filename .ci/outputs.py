@@ -1,0 +1,114 @@
+"""Run notebooks from top to bottom and store their outputs in them.
+
+Conditions are those of nbdev_test: the notebook's folder is the current one, the repository is importable.
+Cells marked slow, gpu or notest keep the outputs they have, unless --flags names their mark; cells marked
+eval: false never run. When a cell fails, its source and the error are shown, and the file stays as it was."""
+import argparse, os, re, subprocess, sys
+from base64 import b64decode, b64encode
+from io import BytesIO
+from pathlib import Path
+from execnb.nbio import read_nb, write_nb
+from execnb.shell import CaptureShell, format_exc
+from fastcore.xtras import working_directory
+from nbdev.clean import nbdev_clean
+from nbdev.config import get_config
+from nbdev.doclinks import nbglob
+from nbdev.frontmatter import FrontmatterProc
+from nbdev.process import NBProcessor, extract_directives
+from PIL import Image
+
+os.environ['TQDM_DISABLE'] = '1'  # no progress bars in the outputs
+repo = Path(__file__).resolve().parents[1]
+max_image, max_text = 100_000, 4_000  # bytes, characters
+
+def marks(cell): return extract_directives(cell, remove=False) if cell.cell_type=='code' else {}
+
+def skipped(
+    cell,       # A cell
+    flags:set,  # Marks whose cells do not run
+)->bool:        # Does it keep its outputs?
+    "Tell whether `cell` is left alone"
+    d = marks(cell)
+    return (cell.cell_type!='code' or 'nbdev_export(' in cell.source
+            or d.get('eval:', [''])[0].lower()=='false' or bool(flags & d.keys()))
+
+def smaller(
+    png:str,  # A picture in base64
+)->str:       # The same as a JPEG in base64, small enough for a repository
+    "Photographs and noise make large PNGs: keep such a figure as a JPEG"
+    im = Image.open(BytesIO(b64decode(png))).convert('RGB')
+    for q in 85,75,65,55,45:
+        im.thumbnail((1000,1000))
+        im.save(buf := BytesIO(), 'JPEG', quality=q, optimize=True)
+        if buf.tell()<=max_image: break
+    return b64encode(buf.getvalue()).decode()
+
+def tidy(
+    cell,  # A cell that has run
+):
+    "Drop the lines that a progress bar wrote over, which differ from run to run, and shrink large pictures"
+    for o in cell.get('outputs', []):
+        if o.output_type=='stream': o['text'] = re.sub(r'[^\n]*\r[^\n]*\n?', '', ''.join(o.text)).splitlines(True)
+        d = o.get('data', {})
+        if len(d.get('image/png', ''))*3//4>max_image: d['image/jpeg'] = smaller(d.pop('image/png'))
+    if 'outputs' in cell: cell['outputs'] = [o for o in cell.outputs if o.output_type!='stream' or o.text]
+
+def sizes(
+    cell,  # A cell
+)->list:   # Warnings
+    "Name the outputs of `cell` that are too large to keep in a repository"
+    res = []
+    for o in cell.get('outputs', []):
+        n = len(''.join(o.get('text', '')))
+        if n>max_text: res.append(f'{n:,} characters of {o.name}')
+        for k,v in o.get('data', {}).items():
+            if not k.startswith('image/'): continue
+            n = len(''.join(v)) if 'svg' in k else len(b64decode(''.join(v)))
+            if n>max_image: res.append(f'{n//1000:,} kB of {k}')
+    return res
+
+def run(
+    fn:Path,    # Notebook, absolute
+    flags:set,  # Marks whose cells do not run
+)->bool:        # Did it work?
+    "Run `fn` and write it back"
+    name, nb = fn.relative_to(repo), read_nb(fn)
+    if NBProcessor(fn, procs=FrontmatterProc, process=True).nb.frontmatter_.get('skip_exec'):
+        return print(f'{name}: skip_exec, left as it is') or True
+    cells = [o for o in nb.cells if not skipped(o, flags)]
+    for o in cells: o['outputs'] = []
+    sys.path.insert(0, str(repo))
+    shell, at = CaptureShell(fn), None
+    def skip(cell):
+        nonlocal at
+        at = cell
+        return skipped(cell, flags)
+    with working_directory(fn.parent):
+        try: shell.run_all(nb, exc_stop=True, preproc=skip, postproc=tidy)
+        except BaseException as e:
+            error = ''.join(format_exc(shell.exc or e))
+            print(f'{name}: cell {at.id} failed\n\n{at.source}\n\n{error}', file=sys.stderr)
+            return False
+    write_nb(nb, fn)
+    nbdev_clean.__wrapped__(fn)
+    for o in nb.cells:
+        for w in sizes(o): print(f'{name}: cell {o.id}: warning: {w}', file=sys.stderr)
+    return print(f'{name}: {len(cells)} cells run') or True
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('notebooks', nargs='*', metavar='NOTEBOOK', help='notebooks to run (default: all)')
+    p.add_argument('--flags', default='', metavar='MARKS', help='marks whose cells run too, as in "slow gpu"')
+    args = p.parse_args()
+    for o in ('IN_TEST', 'MPLBACKEND'): os.environ.pop(o, None)
+    files = [Path(o).resolve() for o in args.notebooks]
+    for o in files:
+        if not o.is_file(): p.error(f'no such notebook: {o}')
+    os.chdir(repo)
+    files = files or sorted(o.resolve() for o in nbglob(as_path=True))
+    flags = set(get_config().tst_flags.split()) - set(args.flags.split())
+    if len(files)==1: sys.exit(not run(files[0], flags))
+    cmd = [sys.executable, __file__, '--flags', args.flags]  # a process each, so that nothing leaks
+    sys.exit(any([subprocess.run([*cmd, o]).returncode for o in files]))
+
+if __name__=='__main__': main()

@@ -1,0 +1,86 @@
+"""Make README.md from nbs/index.ipynb, without Quarto and without running anything.
+
+Shown: Markdown cells, code without its `#|` lines, and the outputs that the notebook holds (Markdown as it
+is, text as an indented block, a picture as a link to the notebook, named by its fig-cap). Not shown, as on
+the page: cells marked hide or include: false, code of echo: false, outputs of output: false; nor stderr."""
+import argparse, json, re, sys
+from pathlib import Path
+
+repo = Path(__file__).resolve().parents[1]
+src, dst = repo/'nbs'/'index.ipynb', repo/'README.md'
+note = '<!-- made from nbs/index.ipynb by .ci/readme.py -->'
+hidden = {'hide', 'default_exp', 'export', 'exporti'}
+
+def text(o): return o if isinstance(o, str) else ''.join(o)
+def indented(s): return '\n'.join('    '+o if o else '' for o in s.rstrip().splitlines())
+
+def directives(
+    source:str,  # Source of a code cell
+)->tuple:        # `#|` options of the cell, and the code below them
+    "Part the `#|` lines at the top of a cell from its code"
+    opts, lines = {}, source.splitlines()
+    while lines and (m := re.match(r'\s*#\s*\|\s*([\w-]+):?\s*(.*)', lines[0])):
+        opts[m[1]] = m[2].strip().strip('"\'')
+        lines.pop(0)
+    lines = [o for o in lines if not re.search(r'#\|\s*hide_line\s*$', o)]
+    return opts, '\n'.join(lines).strip()
+
+def markdown(
+    source:str,  # Source of a Markdown cell
+    first:bool,  # Is it the title cell?
+)->str:          # The same for a plain Markdown reader
+    "Drop what only nbdev and Quarto read: settings in the title cell, `:::` lines, headings ending in a dash"
+    lines = [o for o in source.splitlines() if not o.startswith(':::') and not re.match(r'#+ .* -\s*$', o)]
+    if first: lines = [o for o in lines if not re.match(r'- [\w-]+:', o)]
+    return re.sub(r'\]\((?!\w+:|/|#)([^)\s]+\.ipynb)', r'](nbs/\1', '\n'.join(lines)).strip()
+
+def output(
+    out:dict,   # One stored output
+    opts:dict,  # Options of its cell
+)->str:         # Markdown, empty if there is nothing to show
+    "Write one output as Markdown"
+    if out['output_type']=='error': sys.exit(f"{src.name} holds an error: {out['ename']}: {out['evalue']}")
+    if out['output_type']=='stream': return indented(text(out['text'])) if out['name']=='stdout' else ''
+    data = out['data']
+    if 'text/markdown' in data: return text(data['text/markdown']).strip()
+    if any(o.startswith('image/') for o in data):
+        cap = opts.get('fig-cap') or sys.exit(f'{src.name}: a picture needs a `#| fig-cap:` to be linked by')
+        return f'[Figure: {cap}](nbs/{src.name})'
+    return indented(text(data.get('text/plain', '')))
+
+def render(
+    nb:dict,  # The notebook, as read from its file
+)->str:       # Text of README.md
+    "Turn a notebook into Markdown"
+    parts = [note]
+    for i, cell in enumerate(nb['cells']):
+        source = text(cell['source'])
+        if cell['cell_type']=='markdown': parts.append(markdown(source, i==0))
+        if cell['cell_type']!='code': continue
+        opts, code = directives(source)
+        if hidden & opts.keys() or opts.get('include')=='false': continue
+        if code and opts.get('echo')!='false': parts.append(f'```python\n{code}\n```')
+        if opts.get('output')!='false': parts += [output(o, opts) for o in cell['outputs']]
+    return '\n\n'.join(o for o in parts if o) + '\n'
+
+def block(
+    name:str,  # `test` or `run`
+)->str:        # The commands
+    "The fenced sh block that follows the line `<!-- name -->` in README.md"
+    readme = dst.read_text(encoding='utf-8')
+    m = re.search(rf'^<!-- {re.escape(name)} -->\n+```sh\n(.*?)^```$', readme, re.M|re.S)
+    return m[1].strip() if m else sys.exit(f'README.md has no ```sh block after a line <!-- {name} -->')
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    p.add_argument('--check', action='store_true', help='write nothing; exit 1 if README.md is out of date')
+    p.add_argument('--block', metavar='NAME', help='print the commands below the line <!-- NAME -->')
+    args = p.parse_args()
+    if args.block: return print(block(args.block))
+    if not src.exists(): sys.exit(f'no {src.relative_to(repo)}')
+    new = render(json.loads(src.read_text(encoding='utf-8')))
+    old = dst.read_text(encoding='utf-8') if dst.exists() else ''
+    if args.check and new!=old: sys.exit(f'README.md differs from nbs/{src.name}: run python .ci/readme.py')
+    if new!=old: dst.write_text(new, encoding='utf-8')
+
+if __name__=='__main__': main()
