@@ -1,0 +1,161 @@
+"The commands as their users meet them: whole jobs, bad input, interruptions. Everything runs in processes of its own."
+import json, os, resource, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+import pytest, torch
+from PIL import Image
+from safetensors.torch import load_file
+
+bin = Path(sys.executable).parent
+small = '--width .25 --size 56 --batch_size 64 --epochs 30'.split()
+
+def run(*args, cwd=None, **kw):
+    "Run a command; its result has stdout, stderr and returncode"
+    return subprocess.run([bin/args[0], *map(str, args[1:])], cwd=cwd, capture_output=True, text=True, timeout=800, **kw)
+
+def refused(r, *parts):
+    "The promise for bad input: exit code 2, one line on stderr that says what, no traceback"
+    lines = [o for o in r.stderr.splitlines() if 'images/s' not in o and '0%|' not in o]
+    assert r.returncode==2, r.stderr
+    assert len(lines)==1, r.stderr
+    for p in parts: assert str(p) in lines[0], lines[0]
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    "A folder with pictures and a pack of them"
+    from alexnet_nb.data import demo, prepare
+    d = tmp_path_factory.mktemp('made')
+    prepare(demo(d/'pictures', n_train=32, n_val=5), d/'pack', size=64)
+    return d
+
+@pytest.fixture(scope='module')
+def trained(made):
+    "A run that was never interrupted"
+    r = run('alexnet_train', made/'pack', '--run', made/'run', *small)
+    assert r.returncode==0, r.stderr
+    return made/'run'
+
+def weights(folder, name='model'): return load_file(folder/f'{name}.safetensors')
+def equal(a, b): return a.keys()==b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+def test_main_job(tmp_path):
+    "`alexnet_train` alone learns the demo data and leaves everything that was promised"
+    r = run('alexnet_train', cwd=tmp_path)
+    assert r.returncode==0, r.stderr
+    folder = tmp_path/'alexnet_demo/run'
+    card = json.loads((folder/'card.json').read_text())
+    assert card['value']['top-1']<=30 and card['n']==500, card
+    assert 'smaller than the paper' in r.stdout or torch.cuda.is_available()
+    for o in ('curve','filters','top5'): assert min(Image.open(folder/f'{o}.png').size)>100
+    assert (folder/'model.safetensors').exists() and len((folder/'log.jsonl').read_text().splitlines())>100
+    assert 'top-1 error' in r.stdout.splitlines()[-2] and str(Path('alexnet_demo/run')) in r.stdout.splitlines()[-1]
+    assert not list(tmp_path.rglob('*.partial'))
+    print(r.stdout)
+
+def test_own_images(made, tmp_path):
+    "prepare, train, eval and predict on a folder of class folders, one file of which is no image"
+    src = tmp_path/'my pictures'
+    shutil.copytree(made/'pictures/train', src)
+    cls = sorted(src.iterdir())[2]
+    (cls/'broken ü.jpg').write_text('not an image')
+    r = run('alexnet_prepare', 'my pictures', 'pack', '--size', 64, cwd=tmp_path)
+    assert r.returncode==0, r.stderr
+    assert 'broken ü.jpg' in r.stdout and '1 files left out' in r.stdout
+    assert json.loads((tmp_path/'pack/repairs.jsonl').read_text())['action']=='refused'
+    r = run('alexnet_train', 'pack', *small, cwd=tmp_path)
+    assert r.returncode==0, r.stderr
+    r = run('alexnet_eval', 'runs/pack-code2012', '--pack', 'pack', '--card', 'card.json', cwd=tmp_path)
+    assert r.returncode==0, r.stderr
+    card = json.loads((tmp_path/'card.json').read_text())
+    assert f"{card['value']['top-1']/100:.2%}" in r.stdout and card['n']==30
+    f = next(cls.glob('*.JPEG'))
+    r = run('alexnet_predict', 'runs/pack-code2012', f, tmp_path/'none.jpg', cls/'broken ü.jpg', cwd=tmp_path)
+    assert f.name in r.stdout and (tmp_path/'predictions.png').exists()
+    refused(r, 'none.jpg: no such file', 'broken ü.jpg: cannot identify')
+
+def test_prepare_refuses(made, tmp_path):
+    (tmp_path/'empty').mkdir()
+    (tmp_path/'one/cat').mkdir(parents=True)
+    shutil.copy(next((made/'pictures').rglob('*.JPEG')), tmp_path/'one/cat')
+    refused(run('alexnet_prepare', 'none', 'x', cwd=tmp_path), 'none: no such folder')
+    refused(run('alexnet_prepare', 'empty', 'x', cwd=tmp_path), 'empty: no images')
+    refused(run('alexnet_prepare', 'one', 'x', cwd=tmp_path), 'one: only one class')
+    refused(run('alexnet_prepare', made/'pictures', made/'pack', cwd=tmp_path), 'exists already')
+    assert sorted(o.name for o in tmp_path.iterdir())==['empty','one']
+
+def test_disk_full(made, tmp_path):
+    "A file that cannot grow stands for a disk without room: nothing half-written stays"
+    def limit(): resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+    r = run('alexnet_prepare', made/'pictures', 'x', '--size', 64, cwd=tmp_path, preexec_fn=limit)
+    refused(r, 'x: cannot be written')
+    assert not list(tmp_path.iterdir())
+
+@pytest.mark.skipif(os.name!='posix' or os.geteuid()!=0, reason='mounting a small disk needs root')
+def test_small_disk(made, tmp_path):
+    "A real disk of 1 MB"
+    if subprocess.run(['mount','-t','tmpfs','-o','size=1m','tmpfs',tmp_path], capture_output=True).returncode:
+        pytest.skip('this machine does not let root mount a disk')
+    try:
+        refused(run('alexnet_prepare', made/'pictures', 'x', '--size', 64, cwd=tmp_path), 'disk too small')
+        refused(run('alexnet_train', made/'pack', '--run', tmp_path/'run', *small), 'cannot be written')
+        assert not list(tmp_path.rglob('*.safetensors*'))
+    finally: subprocess.run(['umount',tmp_path], check=True)
+
+def test_train_refuses(made, trained, tmp_path):
+    old = tmp_path/'old'
+    shutil.copytree(made/'pack', old)
+    (old/'meta.json').write_text((old/'meta.json').read_text().replace('"format": 1', '"format": 99'))
+    refused(run('alexnet_train', old, '--run', tmp_path/'r'), 'format 99', 'format 1')
+    refused(run('alexnet_train', tmp_path/'none', '--run', tmp_path/'r'), 'not a pack')
+    refused(run('alexnet_train', made/'pack', '--spec', 'resnet'), "'resnet' is unknown", 'code2012')
+    refused(run('alexnet_train', made/'pack', '--run', trained, *small, '--lr', .02), 'lr 0.01 (now 0.02)')
+    refused(run('alexnet_eval', tmp_path, '--pack', made/'pack'), 'no weights in this folder')
+    assert not (tmp_path/'r').exists()
+
+def test_same_settings_again(made, trained):
+    "A finished run is measured again, not trained again"
+    before = weights(trained)
+    r = run('alexnet_train', made/'pack', '--run', trained, *small)
+    assert r.returncode==0 and 'epoch 1 of' not in r.stdout and 'top-1 error' in r.stdout
+    assert equal(before, weights(trained))
+
+@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_interrupted(made, trained, tmp_path, sig):
+    "Stopped in the middle, the same command goes on and ends with the same weights, bit for bit"
+    cmd = [bin/'alexnet_train', made/'pack', '--run', tmp_path/'run', *small]
+    p = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = tmp_path/'run/log.jsonl'
+    end = time.time()+120
+    while time.time()<end and not (log.exists() and len(log.read_text().splitlines())>=12): time.sleep(.02)
+    p.send_signal(sig)
+    out,err = p.communicate(timeout=60)
+    assert not (tmp_path/'run/model.safetensors').exists(), 'it was over before it was interrupted'
+    if sig!=signal.SIGKILL:
+        assert p.returncode==2 and 'Traceback' not in err
+        assert 'stopped at step' in err and 'the same command goes on' in err
+        assert (tmp_path/'run/last.safetensors').exists()
+    r = run(*cmd)
+    assert r.returncode==0, r.stderr
+    if sig!=signal.SIGKILL: assert 'going on at step' in r.stdout
+    assert equal(weights(tmp_path/'run'), weights(trained))
+
+def test_tiny_imagenet(data_dir, tmp_path):
+    "Real photographs go in and come out as a pack with the names of their classes"
+    import tarfile
+    with tarfile.open(data_dir/'tiny-imagenet-25.tar.xz') as t:
+        keep = [m for m in t if m.name.endswith('words.txt') or m.isfile() and int(m.name.rsplit('_', 1)[-1].split('.')[0])%25==0]
+        t.extractall(tmp_path/'src', keep, filter='data')
+    src = next(o.parent for o in (tmp_path/'src').rglob('words.txt'))
+    r = run('alexnet_prepare', src, tmp_path/'pack', '--size', 64)
+    assert r.returncode==0, r.stderr
+    from alexnet_nb.data import Pack
+    p = Pack(tmp_path/'pack')
+    assert p.n_classes==25 and 'goldfish' in p.names and p.meta['repairs']==0
+    assert 90<p.mean.mean()<140 and p.pca['std'][0]>p.pca['std'][1]>p.pca['std'][2]
+
+def test_ilsvrc_sample(data_dir, trained, tmp_path):
+    "Original ILSVRC files: grey ones, tiny ones, long ones"
+    files = sorted((data_dir/'ilsvrc-sample').glob('*.JPEG'))
+    r = run('alexnet_predict', trained, *files, '--out', tmp_path/'p.png', '--views', 1)
+    assert r.returncode==0, r.stderr
+    assert all(f.name in r.stdout for f in files) and (tmp_path/'p.png').exists()

@@ -1,0 +1,284 @@
+"Guards of the repository: the form of the notebooks, and what is made from them"
+import ast, io, re, shutil, subprocess, tokenize, zipfile
+from base64 import b64decode
+from configparser import ConfigParser
+from itertools import takewhile
+from pathlib import Path
+import pytest, yaml
+from conftest import text
+
+marks = {'slow', 'gpu', 'notest'}
+nbdev_words = marks | {'default_exp', 'export', 'exports', 'exporti', 'exec_doc', 'hide', 'filter_stream'}
+quarto_words = r'(eval|echo|output|include|warning|error|label|column|classes|(layout|fig|tbl|code)-\S+):'
+# Exported cells that may be longer than 30 lines: 'module.first_name': lines allowed
+long_cells = {
+    'train.train': 45,             # the loop stays in one piece
+    'results.alexnet_train': 45}   # many options
+
+def directives(cell):
+    "The words of the `#|` lines at the top of a code cell; `eval: false` gives 'eval:'"
+    top = takewhile(lambda o: not o.strip() or re.match(r'\s*#\s*\|', o), cell.source.splitlines())
+    return [re.sub(r'\s*#\s*\|\s*', '', o, count=1).split()[0] for o in top if re.search(r'\|\s*\S', o)]
+
+def code(nb): return [o for o in nb.cells if o.type=='code']
+def exported(nb): return [o for o in code(nb) if {'export', 'exports', 'exporti'} & set(directives(o))]
+def never_run(cell): return bool(re.search(r'^#\s*\|\s*eval:\s*false', cell.source, re.M|re.I))
+def module(nb):
+    "Arguments of all default_exp lines"
+    return [m for o in code(nb) for m in re.findall(r'^#\s*\|\s*default_exp\s+(\S+)', o.source, re.M)]
+
+def page(nb): return re.sub(r'^\d+[a-z0-9]*_', '', nb.path.stem.lower())
+def settings(repo):
+    ini = ConfigParser(delimiters=['='])
+    ini.read(repo/'settings.ini')
+    return ini['DEFAULT']
+
+def data(nb):
+    "Cell, type and content of all outputs of a notebook"
+    for c in code(nb):
+        for o in c.outputs:
+            if o['output_type']=='error': yield c, 'error', '\n'.join(o['traceback'])
+            if o['output_type']=='stream': yield c, o['name'], text(o['text'])
+            for k,v in o.get('data', {}).items(): yield c, k, str(v) if isinstance(v, dict) else text(v)
+
+# --- The form of a notebook
+
+def test_title(nb):
+    "`# Title`, then `> subtitle`; the subtitle becomes a docstring, so both are plain text"
+    c = nb.cells[0]
+    m = re.fullmatch(r'# \S.*\n+> (\S.*)(\n\n?(- [\w-]+: .*\n?)+)?', c.source)
+    assert c.type=='markdown' and m, f'first cell is not a title cell:\n{c.source}'
+    assert not re.search(r'[\\$]|"$', c.source), f'backslash or dollar, or a quote at the end:\n{c.source}'
+
+def test_cells(nb):
+    "Exported code and diffs refer to cells by their ids"
+    ids = [o.id for o in nb.cells]
+    assert None not in ids and len(set(ids))==len(ids), 'cell without an id, or two with one: run nbdev_clean'
+
+def test_one_module_each(chapters):
+    for o in chapters: assert module(o)==[page(o)], f'default_exp of {o.name} is {module(o)}, not {page(o)}'
+    assert len(chapters)==len({page(o) for o in chapters}), 'two chapters with one name'
+
+def test_page_names(notebooks):
+    pages = [(o.path.parent, page(o)) for o in notebooks]
+    assert len(pages)==len(set(pages)), 'two pages of a folder have one name once the number is dropped'
+
+def test_directives(nb):
+    "A misspelt or misplaced `#|` line is ignored without a word"
+    for c in code(nb):
+        for o in directives(c):
+            assert o in nbdev_words or re.fullmatch(quarto_words, o), f'unknown directive {o} in cell {c.id}'
+        lines = c.source.splitlines()
+        isdir = [bool(re.match(r'\s*#\s*\|', o)) for o in lines]
+        first = next((i for i,o in enumerate(lines) if o.strip() and not isdir[i]), len(lines))
+        low = [o for i,o in enumerate(lines) if i>first and isdir[i]]
+        assert not low, f'directive below the first line of code in cell {c.id}: {low}'
+
+def test_import_cells(nb):
+    "Building the pages runs each cell with an import, so it holds nothing else; magics vanish from the page"
+    for c in code(nb):
+        if never_run(c) or 'nbdev_export()' in c.source: continue  # the pages leave both alone
+        try: tree = ast.parse(c.source)
+        except SyntaxError as e: pytest.fail(f'cell {c.id} is not plain Python ({e}):\n{c.source}')
+        imports = [o for o in tree.body if isinstance(o, (ast.Import, ast.ImportFrom))]
+        assert len(imports) in (0, len(tree.body)), f'imports and other code in cell {c.id}:\n{c.source}'
+        if c in exported(nb) or imports: continue
+        inner = [o for o in ast.walk(tree) if isinstance(o, (ast.Import, ast.ImportFrom))]
+        assert not inner, f'import inside other code, cell {c.id}:\n{c.source}'
+
+def test_size_of_cells(nb):
+    for c in exported(nb):
+        wide = [o for o in c.source.splitlines() if len(o)>120]
+        assert not wide, f'over 120 characters: {wide}'
+        names = [o.name for o in ast.parse(c.source).body if hasattr(o, 'name')]
+        n, key = sum(bool(o.strip()) for o in c.source.splitlines()), '.'.join(module(nb)[:1]+names[:1])
+        assert n<=long_cells.get(key, 30), f'{key}: {n} lines, 30 allowed: split it'
+
+def test_outputs(nb):
+    seen = [c for c,*_ in data(nb) if not {'hide', 'include:'} & set(directives(c))]
+    assert seen, 'shows nothing: run .ci/outputs.py'
+    for c,k,v in data(nb):
+        assert k!='error' and 'Traceback (most recent call' not in v, f'error in the outputs of cell {c.id}'
+        if not k.startswith('image/'): continue
+        n = len(v) if 'svg' in k else len(b64decode(v))
+        assert n<=100_000, f'picture of {n//1000} kB in cell {c.id}, 100 allowed'
+
+def test_no_machine_paths(nb, repo):
+    here = re.escape(str(repo))
+    pat = re.compile(rf'(?<![\w.~/:-])/(home|root|tmp|Users)/\S*|\b[A-Z]:\\Users\S*|{here}\S*')
+    for c in nb.cells:
+        assert not (m := pat.search(c.source)), f'path of one machine in the source of cell {c.id}: {m[0]}'
+    for c,k,v in data(nb):
+        m = None if k.startswith('image/') else pat.search(v)
+        assert not m, f'path of one machine in the output of cell {c.id}: {m[0]}'
+
+# --- The notebooks together
+
+def test_all_are_tested(notebooks, repo):
+    "nbdev_test passes over notebooks without a word, and calls it a success when none is left"
+    assert notebooks, 'no notebooks'
+    assert not list((repo/'nbs').rglob('.notest')), 'a .notest file keeps a folder from being tested'
+    for o in notebooks: assert '\n- skip_exec' not in o.cells[0].source, f'{o.name} is never run'
+    assert set(settings(repo)['tst_flags'].split())==marks
+
+def test_order(chapters):
+    "A chapter imports only from chapters before it"
+    order = {page(o):i for i,o in enumerate(chapters)}
+    for i,nb in enumerate(chapters):
+        for c in code(nb):
+            if never_run(c): continue
+            for o in ast.walk(ast.parse(c.source)):
+                if isinstance(o, ast.Import): names = [a.name for a in o.names]
+                elif isinstance(o, ast.ImportFrom): names = [f'{o.module}.{a.name}' for a in o.names]
+                else: continue
+                mods = [m.split('.')[1] for m in names if m.startswith('alexnet_nb.')]
+                late = [m for m in mods if order.get(m, -1)>i]
+                assert not late, f'{nb.name} imports {late}, a later chapter'
+
+def test_sidebar(notebooks, repo):
+    def files(o):
+        if isinstance(o, str): return [o] if o.endswith('.ipynb') else []
+        return [f for v in (o.values() if isinstance(o, dict) else o or []) for f in files(v)]
+    assert (repo/'nbs'/'_quarto.yml').resolve()==repo/'_quarto.yml', 'nbs/_quarto.yml must be a symlink'
+    listed = files(yaml.safe_load((repo/'_quarto.yml').read_text())['website']['sidebar'])
+    names = [o.name for o in notebooks]
+    assert set(listed)==set(names), f'sidebar and notebooks differ: {set(listed)^set(names)}'
+    nums = [o for o in listed if o[0].isdigit()]
+    assert len(listed)==len(names) and nums==sorted(nums), 'chapters out of order, or listed twice'
+
+def test_in_sync(repo, py, tmp_path):
+    "Clean and export a copy; nothing may differ, nothing may be left over"
+    skip = shutil.ignore_patterns('runs', 'packs', '__pycache__', '.ipynb_checkpoints')
+    for o in ('nbs', 'alexnet_nb'): shutil.copytree(repo/o, tmp_path/o, symlinks=True, ignore=skip)
+    for o in ('settings.ini', '_quarto.yml'): shutil.copy(repo/o, tmp_path)
+    for o in (tmp_path/'alexnet_nb').rglob('*.py'):
+        if o.name!='__init__.py': o.unlink()
+    names = 'nbdev_clean', 'nbdev_export', 'refresh_quarto_yml'
+    res = py('-c', 'from nbdev.clean import nbdev_clean; from nbdev.doclinks import nbdev_export\n'
+             'from nbdev.quarto import refresh_quarto_yml\n' + '\n'.join(o+'()' for o in names), cwd=tmp_path)
+    assert res.returncode==0, res.stderr
+    def read(d):
+        files = [o for pat in ('nbs/**/*.ipynb', 'nbs/nbdev.yml', 'alexnet_nb/**/*.py') for o in d.glob(pat)]
+        return {str(o.relative_to(d)): o.read_text() for o in files if '.ipynb_checkpoints' not in o.parts}
+    old, new = read(repo), read(tmp_path)
+    diff = sorted(o for o in old|new if old.get(o)!=new.get(o))
+    assert not diff, f'run nbdev_clean and nbdev_export (a .py without a notebook must be deleted): {diff}'
+
+def test_readme(py):
+    res = py('.ci/readme.py', '--check')
+    assert res.returncode==0, res.stderr
+    for o in ('test', 'run'):
+        res = py('.ci/readme.py', '--block', o)
+        assert res.returncode==0 and res.stdout.strip(), res.stderr
+
+def test_no_data_in_git(repo):
+    if not (repo/'.git').exists(): pytest.skip('not a git checkout')
+    cmd = 'git ls-files -co --exclude-standard'.split()
+    names = subprocess.run(cmd, cwd=repo, capture_output=True, text=True, check=True).stdout.splitlines()
+    kinds = '.jpg .jpeg .png .npy .npz .bin .pt .pth .safetensors .onnx .tar .zip .gz .xz .parquet'.split()
+    files = [repo/o for o in names if (repo/o).is_file()]
+    bad = [o.name for o in files if o.suffix.lower() in kinds or o.stat().st_size>2_000_000]
+    assert not bad, f'images, data or weights: {bad}'
+
+# --- The package
+
+def modules(repo): return sorted(o for o in (repo/'alexnet_nb').rglob('*.py') if o.name[0]!='_')
+
+def missing_docs(
+    src:str,  # Source of a module
+)->list:      # What lacks a one-line docstring or the comments on its parameters
+    "Check public functions, and classes with their `__init__`"
+    tokens = tokenize.generate_tokens(io.StringIO(src).readline)
+    comments = {o.start[0] for o in tokens if o.type==tokenize.COMMENT}
+    def params(f):
+        a = f.args
+        res = [o for o in a.posonlyargs + a.args + [a.vararg] + a.kwonlyargs if o]
+        res = [o for o in res if o.arg not in ('self', 'cls')]
+        last = {o.lineno:o.arg for o in res}  # as in docments: a comment is on the last parameter of its line
+        res = [o for o in res if not (o.annotation and ast.unparse(o.annotation).startswith('Param('))]
+        return [o.arg for o in res if o.lineno not in comments or last[o.lineno]!=o.arg]
+    bad = []
+    for o in ast.parse(src).body:
+        if getattr(o, 'name', '_')[0]=='_': continue
+        if '\n' in (ast.get_docstring(o) or '\n'): bad.append(f'{o.name}: docstring is not one line')
+        is_init = lambda f: getattr(f, 'name', '')=='__init__'
+        funcs = list(filter(is_init, o.body)) if isinstance(o, ast.ClassDef) else [o]
+        bad += [f'{o.name}: no comment on {p}' for f in funcs for p in params(f)]
+    return bad
+
+def test_docments(repo):
+    bad = [f'{p.stem}.{o}' for p in modules(repo) for o in missing_docs(p.read_text())]
+    assert not bad, '\n'.join(bad)
+
+quiet = '''
+import importlib, os, sys
+for o in {others!r}:
+    try: importlib.import_module(o)
+    except ImportError: pass
+seen, acts = [], 'urllib.Request subprocess.Popen os.system os.mkdir os.rename os.remove'.split()
+def watch(event, args):
+    if event.startswith('socket.') or event in acts: seen.append((event, args))
+    if event=='open' and args[2] & (os.O_WRONLY|os.O_RDWR|os.O_CREAT): seen.append((event, args[0]))
+sys.addaudithook(watch)
+for o in {mods!r}:
+    importlib.import_module(o)
+    assert not seen, f'importing {{o}} did: {{seen}}'
+    assert 'matplotlib.pyplot' not in sys.modules, f'importing {{o}} loads matplotlib.pyplot'
+    torch = sys.modules.get('torch')
+    assert not (torch and torch.cuda.is_initialized()), f'importing {{o}} starts CUDA'
+'''
+
+def test_quiet_import(repo, py):
+    "Importing a module writes no file, opens no connection, starts no GPU and loads no plotting"
+    others = set()
+    for p in modules(repo):
+        for o in ast.parse(p.read_text()).body:
+            if isinstance(o, ast.Import): others |= {a.name for a in o.names}
+            if isinstance(o, ast.ImportFrom) and not o.level: others.add(o.module)
+    others -= {'matplotlib.pyplot'}
+    mods = ['alexnet_nb'] + [f'alexnet_nb.{p.stem}' for p in modules(repo)]
+    res = py('-B', '-c', quiet.format(others=sorted(others), mods=mods))
+    assert res.returncode==0, res.stderr
+
+def scripts(repo): return [re.split('[=:]', o) for o in settings(repo)['console_scripts'].split()]
+
+def test_commands(repo, py, tmp_path):
+    "Each command exists, and its --help says something about each option"
+    assert scripts(repo)
+    for name, mod, func in scripts(repo):
+        f = tmp_path/name
+        f.write_text(f'from {mod} import {func}\nif __name__=="__main__": {func}()\n')
+        res = py(f, '--help', COLUMNS='200')
+        assert res.returncode==0, f'{name} --help: {res.stderr}'
+        path = repo/(mod.replace('.', '/')+'.py')
+        fn = next(o for o in ast.parse(path.read_text()).body if getattr(o, 'name', '')==func)
+        for a in fn.args.args + fn.args.kwonlyargs:
+            line = re.search(rf'^ +(--(no-)?{a.arg}( \S+)?|{a.arg}) {{2,}}(?!\(default)\S', res.stdout, re.M)
+            assert line, f'{name} --help says nothing about {a.arg}:\n{res.stdout}'
+
+def test_wheel(repo, py, tmp_path):
+    "What a user installs: all modules, the index for links, both groups of entry points, no tools"
+    skip = shutil.ignore_patterns('__pycache__')
+    shutil.copytree(repo/'alexnet_nb', tmp_path/'src'/'alexnet_nb', ignore=skip)
+    for o in 'settings.ini setup.py pyproject.toml README.md LICENSE'.split():
+        shutil.copy(repo/o, tmp_path/'src')
+    res = py('-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', tmp_path, tmp_path/'src')
+    assert res.returncode==0, res.stderr
+    z = zipfile.ZipFile(next(tmp_path.glob('*.whl')))
+    names = set(z.namelist())
+    want = {o.relative_to(repo).as_posix() for o in (repo/'alexnet_nb').rglob('*.py')}
+    want |= {'alexnet_nb/_modidx.py', 'alexnet_nb/__init__.py'}
+    assert want=={o for o in names if o.endswith('.py')}
+    info = next(Path(o).parent.as_posix() for o in names if o.endswith('.dist-info/METADATA'))
+    entry = z.read(f'{info}/entry_points.txt').decode()
+    assert '[console_scripts]' in entry and '[nbdev]' in entry and 'alexnet_nb._modidx:d' in entry
+    for name,*_ in scripts(repo): assert re.search(rf'^{name} *=', entry, re.M), f'{name} is not installed'
+    meta = z.read(f'{info}/METADATA').decode()
+    assert re.search(r'^License(-Expression)?: Apache-2.0$', meta, re.M)
+    assert any(o.endswith('LICENSE') for o in names)
+    needs = [o for o in re.findall(r'^Requires-Dist: (.*)$', meta, re.M) if 'extra ==' not in o]
+    assert needs and not any('nbdev' in o or 'pytest' in o for o in needs)
+
+def test_run_script(repo):
+    assert subprocess.run(['bash', '-n', repo/'.ci'/'run']).returncode==0
+    assert (repo/'.ci'/'run').stat().st_mode & 0o100, '.ci/run is not executable'
