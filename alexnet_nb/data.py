@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'square', 'read_square', 'Refusal', 'progress', 'find_images', 'colour_pca', 'prepare', 'Pack', 'demo',
-           'Loader', 'command', 'alexnet_prepare']
+           'Loader', 'option', 'command', 'alexnet_prepare']
 
 # %% ../nbs/01_data.ipynb #63d4e710
 import errno, hashlib, json, os, shutil, sys
@@ -12,11 +12,12 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, wraps
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np, torch
 from PIL import Image, ImageOps
+from fastcore import script
 from fastcore.basics import patch, store_attr
-from fastcore.script import call_parse, Param
 from tqdm import tqdm
 
 from .demo import CLASSES, draw
@@ -331,26 +332,45 @@ def __iter__(self:Loader):
             yield jobs.popleft().result()
             if (j:=i+self.workers+1)<len(todo): jobs.append(pool.submit(self.read, todo[j]))
 
-# %% ../nbs/01_data.ipynb #e666dfac
+# %% ../nbs/01_data.ipynb #023c9067
+def option(
+    help:str,      # For --help
+    type:type=str, # Of the value
+    **kw,          # What argparse should know: nargs, opt=False for a positional argument, …
+):                 # An annotation for a parameter of a command
+    "Describe a parameter of a command in the way of the installed fastcore (1 or 2)"
+    Param = getattr(script, 'Param', None)
+    return Param(help, type, **kw) if Param else Annotated[type, help, kw]
+
+def _arguments(f):
+    "What the shell gave to the command `f`"
+    p = script.anno_parser(f, prog=f.__name__)
+    known = {o.replace('_','-'):o for o in p._option_string_actions}
+    args = [(o, *o.partition('=')) for o in sys.argv[1:]]
+    args = [known.get(name.replace('_','-'), name)+eq+val if o.startswith('--') else o for o,name,eq,val in args]
+    return {k:v for k,v in vars(p.parse_args(args)).items() if k not in ('pdb','xtra')}
+
+# %% ../nbs/01_data.ipynb #91d14766
+_disk = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES
+
 def command(
-    f, # The body of a command
-):     # The same, with an end that users can read
-    "Wrap the body of a command: a `Refusal` or Ctrl-C ends it with one line on stderr and exit code 2"
+    f, # A function; its parameters become options when a script of its name calls it without arguments
+):     # The same for Python; in the shell, bad input and Ctrl-C end it with one line on stderr and exit code 2
+    "Make a function a command"
     @wraps(f)
     def _f(*args, **kw):
-        try: f(*args, **kw)
+        if args or kw or not Path(sys.argv[0]).name.startswith(f.__name__): return f(*args, **kw)
+        try: return f(**_arguments(f))
         except Refusal as e: msg = str(e)
         except KeyboardInterrupt as e: msg = str(e) or 'interrupted; nothing was written'
         except OSError as e:
-            if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES): raise
+            if e.errno not in _disk: raise
             msg = f'{e.filename or "disk"}: {e.strerror}'
-        else: return
         print(f'{f.__name__}: {msg}', file=sys.stderr)
         sys.exit(2)
     return _f
 
-# %% ../nbs/01_data.ipynb #bb4a9cfa
-@call_parse
+# %% ../nbs/01_data.ipynb #b16a3a11
 @command
 def alexnet_prepare(
     src:str,          # Folder with train/<class>/… and val/<class>/…, or with <class>/…

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np, torch
 from PIL import Image, ImageOps
-from fastcore.script import Param, call_parse
 
 from .augment import Augment
-from .data import Loader, Pack, Refusal, command, demo, prepare
+from .data import Loader, Pack, Refusal, command, demo, option, prepare
 from .model import AlexNet, Table, load_weights
 from .train import Run, errors, settings, train
 
@@ -74,24 +73,24 @@ def show_curve(
     axs[1].set_ylim(0, 1)
     return fig
 
-# %% ../nbs/10_results.ipynb #da38b911
+# %% ../nbs/10_results.ipynb #9b3fc6e5
 def show_filters(
     model:AlexNet, # The network
-    cols:int=16,   # Kernels per row
+    cols:int=16,   # Kernels per row at most
 ):                 # A matplotlib figure
     "The kernels of conv1 as small pictures, column a above column b (Figure 3)"
     w = model.conv1.weight.detach().cpu()
     w = .5 + .5*w/w.abs().amax((1,2,3), keepdim=True)
-    cols = min(cols, len(w)//2)
-    k = w.shape[-1]+1
-    rows = -(-len(w)//cols)
+    half,k = len(w)//2,w.shape[-1]+1
+    cols = max(c for c in range(1, cols+1) if half%c==0) # full rows, so that the columns of the network stay apart
+    rows = len(w)//cols
     im = torch.ones(rows*k+1, cols*k+1, 3)
     for i,o in enumerate(w):
         y,x = i//cols*k+1,i%cols*k+1
         im[y:y+k-1, x:x+k-1] = o.permute(1,2,0)
     fig,(ax,) = _axes(figsize=(cols*.45, rows*.45))
     ax.imshow(im, interpolation='nearest'); ax.axis('off')
-    if rows%2==0 and model.spec.layers[1].groups==2: ax.axhline(rows//2*k, color='k', lw=1)
+    if model.spec.layers[1].groups==2: ax.axhline(rows//2*k, color='k', lw=1)
     return fig
 
 # %% ../nbs/10_results.ipynb #db00e4b3
@@ -281,11 +280,10 @@ def _demo_pack(folder):
         prepare(folder/'pictures', folder/'demo', size=110)
     return folder/'demo'
 
-# %% ../nbs/10_results.ipynb #d05ee9e3
-@call_parse
+# %% ../nbs/10_results.ipynb #c043779e
 @command
 def alexnet_train(
-    pack:Param("Folder made by alexnet_prepare; without it, demo data is drawn and used", nargs='?', opt=False)=None,
+    pack:option("Folder made by alexnet_prepare; without it, demo data is drawn and used", nargs='?', opt=False)=None,
     run:str=None,          # Folder of the run (default: runs/PACK-SPEC); an unfinished one is resumed
     spec:str='code2012',   # Network: paper, code2012 or torchvision
     width:float=None,      # Share of channels and units (default: 1 with a GPU, else 0.5)
@@ -341,11 +339,10 @@ def _picture(path):
     except IsADirectoryError: return None, 'is a folder'
     except Exception as e: return None, str(e).replace(repr(str(path)), 'file')
 
-# %% ../nbs/10_results.ipynb #b6746487
-@call_parse
+# %% ../nbs/10_results.ipynb #9ef17b0d
 @command
 def alexnet_eval(
-    run:Param("Run folders, or files of weights; several are also averaged", nargs='+'),
+    run:option("Run folders, or files of weights; several are also averaged", nargs='+'),
     pack:str=None,     # Folder made by alexnet_prepare
     split:str='val',   # val or train
     batch_size:int=64, # Images per step
@@ -369,12 +366,11 @@ def alexnet_eval(
         Card(f'{pack.path.name}: {jobs[-1][0]}', _values(one, ten), '% error', ten['n'], claim='6', command=_command(),
              pack_sha256=pack.sha256, wall_s=time.time()-t0, device=_device(device)).save(card)
 
-# %% ../nbs/10_results.ipynb #6d19a6cd
-@call_parse
+# %% ../nbs/10_results.ipynb #46a151b8
 @command
 def alexnet_predict(
     run:str,                                 # Run folder, or a file of weights
-    image:Param("Image files", nargs='+'),
+    image:option("Image files", nargs='+'),
     out:str='predictions.png',               # Picture to write: each image with its five most likely classes
     views:int=10,                            # 10, or 1 for the centre alone
     device:str=None,                         # cuda, cuda:1, cpu … (default: a GPU if there is one)

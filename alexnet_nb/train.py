@@ -76,11 +76,11 @@ class Schedule:
         kind = {'weight':'weights','bias':'biases'}.get(what.split('.')[-1], what)
         return math.prod(k for at,w,k in self.events if progress>=at/self.epochs and w in (kind, what.split('.')[0]))
 
-_late = ((66,'conv1',.1), (66,'colour',0.), (71,'conv1',0.))
 SCHEDULES = {o.name:o for o in (
     Schedule('constant', 1, ()),
     Schedule('short', 10, ((7,'weights',.1), (7,'biases',.1), (9,'weights',.1), (9,'biases',.1))),
-    Schedule('log2012', 91, ((24,'weights',.1), (50,'weights',.1), (78,'weights',.1)) + _late),
+    Schedule('log2012', 91, ((24,'weights',.1), (50,'weights',.1), (66,'conv1',.1), (66,'colour',0.), (71,'conv1',0.),
+                             (78,'weights',.1))),
     Schedule('log2010', 93, ((22,'weights',.1), (50,'weights',.1), (67,'conv1',.1), (67,'colour',0.), (71,'conv1',0.),
                              (77,'weights',.1), (77,'biases',.1))))}
 
@@ -236,6 +236,10 @@ def _stream(pack, bs, seed, step, **kw):
         yield from Loader(pack, 'train', bs, seed, step//n, start=step%n, **kw)
         step += n - step%n
 
+def _images(step, n, bs):
+    "Images seen after some steps, with n to an epoch, whose last batch may be smaller"
+    return step//-(-n//bs)*n + step%-(-n//bs)*bs
+
 class _Books:
     "Log, validation, checkpoints and what is said during `train`"
     def __init__(self, run, pack, model, opt, aug, bs, total, first, end, say):
@@ -316,7 +320,8 @@ def train(
     if step: say(f'{run.path}: going on at step {step} of {total}')
     run.rewind(step)
     books = _Books(run, pack, model, opt, aug, bs, total, step, end, say)
-    with _Stop() as stop, progress(total=total*bs, initial=step*bs, desc='training', unit=' images') as bar:
+    count = [_images(o, pack.counts['train'], bs) for o in (total, step)]
+    with _Stop() as stop, progress(total=count[0], initial=count[1], desc='training', unit=' images') as bar:
         data = _stream(pack, bs, cfg['seed'], step, workers=workers, pin=device.type=='cuda')
         for xb,yb in data if step<end else ():
             torch.manual_seed(seed+step) # masks of dropout
