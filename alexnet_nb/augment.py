@@ -26,9 +26,9 @@ PAPER = InputSpec()
 CODE2012 = InputSpec(crops='chunk', mean='centre', colour='std', shrink=True)
 TORCHVISION = InputSpec(mean='channel', colour='')
 
-# %% ../nbs/06_augment.ipynb #f653b9bc
+# %% ../nbs/06_augment.ipynb #076fd777
 def colour_scale(
-    pca:dict,       # A pack's `pca`: 'std' and 'vectors', in pixels 0..255
+    pca:dict,       # A pack's pca: 'std' and 'vectors', in pixels 0..255
     spec:InputSpec, # Says whether eigenvalues or standard deviations are meant
 )->torch.Tensor:    # (3,) grey levels of noise along each component, for strength 1
     "Scale of the colour noise along the principal components (section 4.1 and the 2012 code)"
@@ -60,12 +60,12 @@ def _resize(x, side):
     if u8: y = y.round().clamp(0,255).byte() if y.is_floating_point() else y
     return y.permute(0,2,3,1)
 
-# %% ../nbs/06_augment.ipynb #eb6cfc72
+# %% ../nbs/06_augment.ipynb #a7cfb69f
 class Augment:
     "Turn uint8 squares (N,S,S,3) into what a network takes, float (N,3,size,size)"
     def __init__(self,
-        pack,             # Gives `mean`, `pca` and the `size` of its squares
-        spec=PAPER,       # An `InputSpec`, or a model's spec, which has one as `input`
+        pack,             # Gives mean, pca and the size of its squares
+        spec=PAPER,       # An InputSpec, or a model's spec, which has one as input
         size:int=None,    # Side of the crop; 7/8 of the pack's squares if not given
         device='cpu',     # Where batches are made
     ):                    # Raises ValueError if the pack's squares are smaller than the crop

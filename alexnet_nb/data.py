@@ -22,22 +22,22 @@ from tqdm import tqdm
 
 from .demo import CLASSES, draw
 
-# %% ../nbs/01_data.ipynb #302a4a4e
+# %% ../nbs/01_data.ipynb #4d968b3c
 def square(
     im:Image.Image, # Any picture
     size:int=256,   # Side of the result, pixels
-)->Image.Image:     # The central square of `im`, `size` x `size`
+)->Image.Image:     # The central square of im, size x size
     "Cut out the central square of `im` and scale it to `size` (section 2)"
     w,h = im.size
     s = min(w,h)
     l,t = (w-s)/2, (h-s)/2
     return im.resize((size,size), Image.BOX if s>=size else Image.BICUBIC, box=(l,t,l+s,t+s))
 
-# %% ../nbs/01_data.ipynb #1815b162
+# %% ../nbs/01_data.ipynb #c51f183d
 def read_square(
     path:str|Path, # Image file of any kind that Pillow reads
     size:int=256,  # Side of the result, pixels
-)->tuple:          # (`size`,`size`,3) uint8 array, and what was repaired ('' for nothing)
+)->tuple:          # (size,size,3) uint8 array, and what was repaired ('' for nothing)
     "Read an image file as an RGB square; raises what Pillow raises if it is broken"
     notes = []
     with Image.open(path) as im:
@@ -73,9 +73,9 @@ def _hold_out(items, val):
         for s,o in (('val', fs[:n]), ('train', fs[n:])): out[s] += [(p,c) for p in sorted(o)]
     return out
 
-# %% ../nbs/01_data.ipynb #bbafdebe
+# %% ../nbs/01_data.ipynb #8f8b9da9
 def find_images(
-    src:str|Path, # Folder with `train/<class>/…` and `val/<class>/…`, or with `<class>/…`
+    src:str|Path, # Folder with train/<class>/… and val/<class>/…, or with <class>/…
     val:float=.1, # Share of each class held out where there is no validation folder
 )->dict:          # 'train' and 'val': lists of (path, class name), sorted by class, then name
     "Find the images of a data set and their classes; raises `Refusal` where there are none"
@@ -182,15 +182,15 @@ def _check_room(dst, need):
     if free<need: raise Refusal(f'{dst.parent}: disk too small; {need/1e9:.1f} GB needed, {free/1e9:.1f} GB free. '
                                 'Choose another disk, or a smaller --size')
 
-# %% ../nbs/01_data.ipynb #fb78a566
+# %% ../nbs/01_data.ipynb #3b4f5e42
 def prepare(
-    src:str|Path,       # Folder of images, see `find_images`
+    src:str|Path,       # Folder of images, see find_images
     dst:str|Path,       # Folder of the pack; must not exist
     size:int=256,       # Side of the squares, pixels
     storage:str='raw',  # How images are kept; 'raw' is uint8 pixels
     workers:int=None,   # Threads that decode, one per core if not given
     val:float=.1,       # Share of each class held out where there is no validation folder
-):                      # The `Pack`
+):                      # The Pack
     "Make a pack of squares from the images in `src`; raises `Refusal` and leaves nothing behind if it cannot"
     src,dst = Path(src),Path(dst)
     if storage!='raw': raise Refusal(f"storage {storage!r} is unknown; only 'raw' can be written")
@@ -235,12 +235,12 @@ def _write_pack(tmp, src, splits, classes, size, workers):
                 sha256={p.name:_sha256(p) for p in sorted(tmp.glob('*.npy'))})
     (tmp/'meta.json').write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding='utf-8')
 
-# %% ../nbs/01_data.ipynb #1d0997cc
+# %% ../nbs/01_data.ipynb #09334172
 class Pack:
     "A prepared data set: a folder of memory-mapped arrays"
     def __init__(self,
-        path:str|Path, # Folder made by `prepare`
-    ):                 # Raises `Refusal` if it is no pack, or one of another format version
+        path:str|Path, # Folder made by prepare
+    ):                 # Raises Refusal if it is no pack, or one of another format version
         self.path = Path(path)
         f = self.path/'meta.json'
         if not f.exists(): raise Refusal(f'{path}: not a pack (no meta.json in it); make one with alexnet_prepare')
@@ -272,7 +272,7 @@ def demo(
     n_train:int=400, # Training pictures per class
     n_val:int=50,    # Validation pictures per class
     seed:int=0,      # Every picture follows from it
-)->Path:             # `dst`
+)->Path:             # dst
     "Draw the demo data set: ten classes of pictures as JPEG files in ILSVRC-like folders"
     dst = Path(dst)
     if dst.exists(): raise Refusal(f'{dst}: exists already; remove it, or choose another name')
@@ -294,7 +294,7 @@ class Loader:
         pack:Pack,         # Where the images are
         split='train',     # 'train' or 'val'
         bs:int=128,        # Images per batch; the last batch of an epoch may be smaller
-        seed:int=0,        # Decides the order, together with `epoch`
+        seed:int=0,        # Decides the order, together with epoch
         epoch:int=0,       # Each epoch has its own order
         start:int=0,       # Number of batches to leave out, for resuming
         shuffle:bool=None, # True for training images, False for others, if not given

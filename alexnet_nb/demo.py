@@ -145,9 +145,9 @@ def _add(im, things, rng, *args):
     im.paste(_dark, (3, 4), sheet.getchannel('A').filter(ImageFilter.BoxBlur(3)).point(lambda a: a//2))
     im.paste(sheet, (0, 0), sheet)
 
-# %% ../nbs/explain/demo.ipynb #a8f3cbb3
+# %% ../nbs/explain/demo.ipynb #f212b419
 def draw(
-    cls:int,                 # Number of the class in `CLASSES`
+    cls:int,                 # Number of the class in CLASSES
     rng:np.random.Generator, # The picture follows from its state
 )->Image.Image:              # 80 to 400 pixels wide and high; one in thirty is grey
     "A picture of `CLASSES[cls]`: smaller things out of focus behind it, then uneven light, noise, maybe grey"

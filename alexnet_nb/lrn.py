@@ -49,7 +49,7 @@ def lrn(
     k:float=2.,        # Constant in the bracket
     alpha:float=1e-4,  # Weight of the sum of squares
     beta:float=.75,    # Power of the bracket
-    divide:bool=True,  # Divide `alpha` by `n`, as the 2012 code and PyTorch do and the printed formula does not
+    divide:bool=True,  # Divide alpha by n, as the 2012 code and PyTorch do and the printed formula does not
     groups:int=1,      # Columns of channels that do not see each other; 2 in 2012
 )->torch.Tensor:       # (N,C,H,W)
     "Divide each response by the energy of `n` neighbouring channels (section 3.3)"
@@ -66,7 +66,7 @@ class LRN(nn.Module):
         k:float=2.,        # Constant in the bracket
         alpha:float=1e-4,  # Weight of the sum of squares
         beta:float=.75,    # Power of the bracket
-        divide:bool=True,  # Divide `alpha` by `n`
+        divide:bool=True,  # Divide alpha by n
         groups:int=1,      # Columns of channels that do not see each other
     ):
         super().__init__()

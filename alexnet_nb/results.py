@@ -106,10 +106,10 @@ def predict(
     t.augment.device,t.augment.mean = device,t.augment.mean.to(device)
     return torch.stack([model(v).softmax(1) for v in t.augment.views(t.squares(ims), views)]).mean(0).cpu()
 
-# %% ../nbs/10_results.ipynb #9e2dd21a
+# %% ../nbs/10_results.ipynb #2035881f
 def show_top5(
     ims:list,          # PIL images, or (S,S,3) uint8 arrays
-    probs:torch.Tensor,# (N,C) probabilities, from `predict`
+    probs:torch.Tensor,# (N,C) probabilities, from predict
     names:list,        # Names of the classes
     labels:list=None,  # Right classes, where known
     cols:int=4,        # Pictures per row

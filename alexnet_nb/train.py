@@ -48,7 +48,7 @@ class SGD2012(torch.optim.Optimizer):
             torch._foreach_add_(ps, vs)
         return loss
 
-# %% ../nbs/09_train.ipynb #5654fece
+# %% ../nbs/09_train.ipynb #517c504d
 @patch
 def _alike(self:SGD2012):
     "Parameters to update, by learning rate, momentum, decay and device"
@@ -90,7 +90,7 @@ class Run:
     def __init__(self,
         path:str|Path,    # The folder; made if it does not exist
         config:dict=None, # Settings of the training; without them an existing run is opened
-    ):                    # Raises `Refusal` if the folder holds something else, or a run with other settings
+    ):                    # Raises Refusal if the folder holds something else, or a run with other settings
         self.path = Path(path)
         f = self.path/'config.json'
         if f.exists(): self.config = json.loads(f.read_text())
@@ -147,9 +147,9 @@ def settings(
     batch_size:int=128,       # Images per step
     lr:float=.01,             # Learning rate of weights at the start
     seed:int=0,               # Decides initial weights, order, crops, dropout
-    schedule:str=None,        # A name in `SCHEDULES`; 'log2012' with a GPU, 'short' without
+    schedule:str=None,        # A name in SCHEDULES; 'log2012' with a GPU, 'short' without
     gpu:bool=False,           # Is there a GPU?
-)->dict:                      # What `Run` keeps as config.json; raises `Refusal` for values that make no sense
+)->dict:                      # What Run keeps as config.json; raises Refusal for values that make no sense
     "Fill in the defaults of a training"
     s = get_spec(spec)
     if width is None: width = 1. if gpu else .5
@@ -240,6 +240,7 @@ def _images(step, n, bs):
     "Images seen after some steps, with n to an epoch, whose last batch may be smaller"
     return step//-(-n//bs)*n + step%-(-n//bs)*bs
 
+# %% ../nbs/09_train.ipynb #6b6e035d
 class _Books:
     "Log, validation, checkpoints and what is said during `train`"
     def __init__(self, run, pack, model, opt, aug, bs, total, first, end, say):
@@ -305,8 +306,8 @@ def train(
     workers:int=2,    # Threads that read ahead
     steps:int=None,   # Stop after this step, as if interrupted
     say=print,        # Where lines about the progress go
-    **kw,             # See `settings`: spec, width, size, epochs, batch_size, lr, seed, schedule
-)->Run:               # Raises `Refusal` if the loss is not a number, KeyboardInterrupt after Ctrl-C
+    **kw,             # See settings: spec, width, size, epochs, batch_size, lr, seed, schedule
+)->Run:               # Raises Refusal if the loss is not a number, KeyboardInterrupt after Ctrl-C
     "Train a network on a pack, or go on with it; every random choice follows from the seed and the step"
     if not isinstance(pack, Pack): pack = Pack(pack)
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))

@@ -195,7 +195,7 @@ def missing_docs(
         res = [o for o in a.posonlyargs + a.args + [a.vararg] + a.kwonlyargs if o]
         res = [o for o in res if o.arg not in ('self', 'cls')]
         last = {o.lineno:o.arg for o in res}  # as in docments: a comment is on the last parameter of its line
-        res = [o for o in res if not (o.annotation and ast.unparse(o.annotation).startswith('Param('))]
+        res = [o for o in res if not (o.annotation and ast.unparse(o.annotation).startswith('option('))]
         return [o.arg for o in res if o.lineno not in comments or last[o.lineno]!=o.arg]
     bad = []
     for o in ast.parse(src).body:
