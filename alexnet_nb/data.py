@@ -6,9 +6,9 @@
 __all__ = ['FORMAT', 'square', 'read_square', 'Refusal', 'progress', 'find_images', 'colour_pca', 'prepare', 'Pack', 'demo',
            'Loader', 'option', 'command', 'alexnet_prepare']
 
-# %% ../nbs/01_data.ipynb #63d4e710
+# %% ../nbs/01_data.ipynb #2182b6cd
 import errno, hashlib, json, os, shutil, sys
-from collections import deque
+from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, wraps
 from pathlib import Path
@@ -66,9 +66,10 @@ def _dirs(folder): return sorted(p for p in folder.iterdir() if p.is_dir() and n
 
 def _hold_out(items, val):
     "Split (path, class) pairs: a share `val` of each class, chosen by a hash of the name, for validation"
-    out = dict(train=[], val=[])
-    for c in dict.fromkeys(c for _,c in items):
-        fs = sorted((p for p,k in items if k==c), key=lambda p: hashlib.sha1(p.name.encode()).digest())
+    out,files = dict(train=[], val=[]),defaultdict(list)
+    for p,c in items: files[c].append(p)
+    for c,fs in files.items():
+        fs.sort(key=lambda p: hashlib.sha1(p.name.encode()).digest())
         n = max(1, round(len(fs)*val)) if len(fs)>1 else 0
         for s,o in (('val', fs[:n]), ('train', fs[n:])): out[s] += [(p,c) for p in sorted(o)]
     return out
@@ -210,14 +211,15 @@ def prepare(
     finally: shutil.rmtree(tmp, ignore_errors=True)
     return Pack(dst)
 
-# %% ../nbs/01_data.ipynb #82a086e1
+# %% ../nbs/01_data.ipynb #aa0c66ec
 def _write_pack(tmp, src, splits, classes, size, workers):
     "Write all files of a pack into the folder `tmp`"
     counts,repairs,words = {},[],_class_names(src)
+    number = {c:i for i,c in enumerate(classes)}
     for split,items in splits.items():
         keep,total,gram,notes = _fill(tmp/f'{split}_images.npy', items, size, workers)
         names = [p.relative_to(src).as_posix() for p,_ in items]
-        np.save(tmp/f'{split}_labels.npy', np.array([classes.index(items[i][1]) for i in keep], np.int32))
+        np.save(tmp/f'{split}_labels.npy', np.array([number[items[i][1]] for i in keep], np.int32))
         (tmp/f'{split}_names.txt').write_text(''.join(names[i]+'\n' for i in keep), encoding='utf-8')
         repairs += [dict(file=names[i], action=a, reason=r) for i,(a,r) in sorted(notes.items())]
         n = counts[split] = len(keep)
@@ -350,9 +352,7 @@ def _arguments(f):
     args = [known.get(name.replace('_','-'), name)+eq+val if o.startswith('--') else o for o,name,eq,val in args]
     return {k:v for k,v in vars(p.parse_args(args)).items() if k not in ('pdb','xtra')}
 
-# %% ../nbs/01_data.ipynb #91d14766
-_disk = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES
-
+# %% ../nbs/01_data.ipynb #c3d838d5
 def command(
     f, # A function; its parameters become options when a script of its name calls it without arguments
 ):     # The same for Python; in the shell, bad input and Ctrl-C end it with one line on stderr and exit code 2
@@ -363,9 +363,9 @@ def command(
         try: return f(**_arguments(f))
         except Refusal as e: msg = str(e)
         except KeyboardInterrupt as e: msg = str(e) or 'interrupted; nothing was written'
-        except OSError as e:
-            if e.errno not in _disk: raise
-            msg = f'{e.filename or "disk"}: {e.strerror}'
+        except OSError as e: # a disk that is full, a folder that is not there or not ours
+            if e.filename is None and e.errno!=errno.ENOSPC: raise
+            msg = f"{e.filename or 'disk'}: {e.strerror}"
         print(f'{f.__name__}: {msg}', file=sys.stderr)
         sys.exit(2)
     return _f

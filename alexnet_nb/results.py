@@ -18,10 +18,9 @@ from PIL import Image, ImageOps
 from .augment import Augment
 from .data import Loader, Pack, Refusal, command, demo, option, prepare
 from .model import AlexNet, Table, load_weights
-from .train import Run, errors, settings, train
+from .train import Run, errors, settings, train, validate
 
-# %% ../nbs/10_results.ipynb #fcd9e077
-@torch.no_grad()
+# %% ../nbs/10_results.ipynb #ce5ef028
 def evaluate(
     models,             # A network or a list of networks, whose probabilities are averaged
     pack:Pack,          # The data
@@ -29,16 +28,10 @@ def evaluate(
     split:str='val',    # 'val' or 'train'
     bs:int=64,          # Images per batch
     device:str='cpu',   # Where the networks are run
-)->dict:                # top1, top5 (shares of images), loss (nats), n (images)
+)->dict:                # loss (nats), top1, top5 (shares of images), n (images)
     "Errors of one network, or of the average of several, on a split (sections 4.1 and 6)"
-    models = [m.to(device).eval() for m in (models if isinstance(models, (list,tuple)) else [models])]
-    augs = [_augment(m, pack, device) for m in models]
-    tot = torch.zeros(3, dtype=torch.float64)
-    for xb,yb in Loader(pack, split, bs, shuffle=False):
-        p = torch.stack([m(v).softmax(1) for m,a in zip(models, augs) for v in a.views(xb, views)]).mean(0).cpu()
-        tot += torch.stack([errors(p, yb).sum(), errors(p, yb, 5).sum(), -p.gather(1, yb[:,None]).log().sum()])
-    n = pack.counts[split]
-    return dict(zip(('top1','top5','loss'), (tot/n).tolist()), n=n)
+    models = [m.to(device) for m in (models if isinstance(models, (list,tuple)) else [models])]
+    return validate(models, pack, [_augment(m, pack, device) for m in models], bs, views, split)
 
 def _augment(model, pack, device):
     "What makes the views of a pack for a network, with the mean image of the network's own training if it has one"
@@ -248,12 +241,13 @@ def table(
                    'minutes':'' if c.wall_s is None else f'{c.wall_s/60:.1f}', 'commit':c.commit, 'date':c.date}
                   for c in map(Card.load, paths)])
 
-# %% ../nbs/10_results.ipynb #059eca51
+# %% ../nbs/10_results.ipynb #07377bbc
 def _percent(r): return f"top-1 error {r['top1']:.1%}, top-5 error {r['top5']:.1%}"
 
 def _values(one, ten):
     "The numbers of a card, in percent"
-    return {k+w:round(100*r[k.replace('-','')], 3) for r,w in ((ten,''),(one,' centre')) for k in ('top-1','top-5')}
+    return {f'{k} ({w})':round(100*r[k.replace('-','')], 3)
+            for r,w in ((ten,'10 views'),(one,'centre')) for k in ('top-1','top-5')}
 
 def _report(run, pack, device, command, wall):
     "Evaluate a finished run, draw its figures, write its card; return the errors with ten views"

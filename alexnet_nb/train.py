@@ -93,7 +93,9 @@ class Run:
     ):                    # Raises Refusal if the folder holds something else, or a run with other settings
         self.path = Path(path)
         f = self.path/'config.json'
-        if f.exists(): self.config = json.loads(f.read_text())
+        if f.exists():
+            try: self.config = json.loads(f.read_text())
+            except ValueError: raise Refusal(f'{f}: damaged; choose another --run') from None
         elif config is None: raise Refusal(f'{path}: not a run (no config.json in it); alexnet_train makes one')
         elif self.path.exists() and any(self.path.iterdir()):
             raise Refusal(f'{path}: exists, holds other things and is not a run; choose another --run')
@@ -109,16 +111,17 @@ class Run:
         except OSError as e: raise Refusal(f'{self.path}: cannot be written: {e.strerror}') from e
         self.config = config
 
-    def _write(self, name, text):
-        tmp = self.path/(name+'.partial')
-        tmp.write_text(text)
-        tmp.replace(self.path/name)
-
     @property
     def done(self): return (self.path/'model.safetensors').exists()
     def __repr__(self): return f"run {self.path.name}: {len(self.rows())} log lines{', finished' if self.done else ''}"
 
-# %% ../nbs/09_train.ipynb #e07a7351
+# %% ../nbs/09_train.ipynb #fd4e286e
+@patch
+def _write(self:Run, name, text):
+    tmp = self.path/(name+'.partial')
+    tmp.write_text(text)
+    tmp.replace(self.path/name)
+
 @patch
 def log(self:Run, **row):
     "Add a line to log.jsonl"
@@ -207,25 +210,27 @@ def errors(
     "Top-k error of each image"
     at = p.gather(1, y[:,None])
     better,equal = (p>at).sum(1),(p==at).sum(1)
-    return 1 - ((k-better)/equal).clamp(0, 1)
+    return 1 - ((k-better)/equal.clamp(min=1)).clamp(0, 1)*(equal>0) # not a number is wrong, not right
 
 @torch.no_grad()
 def validate(
-    model,        # Network, on its device
-    pack,         # Data
-    aug:Augment,  # Makes the views
-    bs:int=128,   # Images per batch
-    views:int=1,  # 1: centre crop; 10: the paper's ten
-)->dict:          # Means over all images: loss (nats), top1, top5 (shares), and n
-    "Loss and error on the validation images; with ten views the probabilities are averaged (section 4.1)"
-    was = model.training
-    model.eval()
-    tot = torch.zeros(3)
-    for xb,yb in Loader(pack, 'val', bs):
-        p = torch.stack([model(v).softmax(1) for v in aug.views(xb, views)]).mean(0).cpu()
-        tot += torch.stack([-p.gather(1, yb[:,None]).log().sum(), errors(p, yb).sum(), errors(p, yb, 5).sum()])
-    model.train(was)
-    n = pack.counts['val']
+    models:list,     # Networks, on their device
+    pack:Pack,       # Data
+    augs:list,       # For each network, the Augment that makes its views
+    bs:int=128,      # Images per batch
+    views:int=1,     # 1: centre crop; 10: the paper's ten
+    split:str='val', # 'val' or 'train'
+)->dict:             # Means over all images: loss (nats), top1, top5 (shares), and n
+    "Loss and error on a split; probabilities are averaged over views and networks (sections 4.1 and 6)"
+    was = [m.training for m in models]
+    for m in models: m.eval()
+    tot = torch.zeros(3, dtype=torch.float64)
+    for xb,yb in Loader(pack, split, bs, shuffle=False):
+        p = torch.stack([m(v).softmax(1) for m,a in zip(models, augs) for v in a.views(xb, views)]).mean(0).cpu()
+        loss = -p.gather(1, yb[:,None]).clamp(min=1e-30).log()
+        tot += torch.stack([loss.sum(), errors(p, yb).sum(), errors(p, yb, 5).sum()])
+    for m,w in zip(models, was): m.train(w)
+    n = pack.counts[split]
     return dict(zip(('loss','top1','top5'), (tot/n).tolist()), n=n)
 
 # %% ../nbs/09_train.ipynb #71a0b075
@@ -283,7 +288,7 @@ def _epoch(self:_Books, step):
     "Validation after an epoch; the training figures are means over its steps"
     loss,wrong = (self.whole[:2]/self.whole[2]).tolist()
     self.whole = torch.zeros(3)
-    v = validate(self.model, self.pack, self.aug, self.bs)
+    v = validate([self.model], self.pack, [self.aug], self.bs)
     self.run.log(step=step, epoch=step/self.per_epoch, **{f'val_{k}':o for k,o in v.items()})
     rate = (time.time()-self.start)/(step-self.first)
     self.say(f"epoch {step/self.per_epoch:.4g} of {self.run.config['epochs']:g}: training loss {loss:.3f}, "

@@ -44,7 +44,7 @@ def test_main_job(tmp_path):
     assert r.returncode==0, r.stderr
     folder = tmp_path/'alexnet_demo/run'
     card = json.loads((folder/'card.json').read_text())
-    assert card['value']['top-1']<=30 and card['n']==500, card
+    assert card['value']['top-1 (10 views)']<=30 and card['n']==500, card
     assert 'smaller than the paper' in r.stdout or torch.cuda.is_available()
     for o in ('curve','filters','top5'): assert min(Image.open(folder/f'{o}.png').size)>100
     assert (folder/'model.safetensors').exists() and len((folder/'log.jsonl').read_text().splitlines())>100
@@ -67,7 +67,7 @@ def test_own_images(made, tmp_path):
     r = run('alexnet_eval', 'runs/pack-code2012', '--pack', 'pack', '--card', 'card.json', cwd=tmp_path)
     assert r.returncode==0, r.stderr
     card = json.loads((tmp_path/'card.json').read_text())
-    assert f"{card['value']['top-1']/100:.2%}" in r.stdout and card['n']==30
+    assert f"{card['value']['top-1 (10 views)']/100:.2%}" in r.stdout and card['n']==30
     f = next(cls.glob('*.JPEG'))
     r = run('alexnet_predict', 'runs/pack-code2012', f, tmp_path/'none.jpg', cls/'broken ü.jpg', cwd=tmp_path)
     assert f.name in r.stdout and (tmp_path/'predictions.png').exists()
@@ -90,6 +90,17 @@ def test_disk_full(made, tmp_path):
     refused(r, 'x: cannot be written')
     assert not list(tmp_path.iterdir())
 
+def test_prepare_interrupted(made, tmp_path):
+    "Ctrl-C during prepare leaves nothing"
+    p = subprocess.Popen([bin/'alexnet_prepare', made/'pictures', tmp_path/'x', '--size', '1024', '--workers', '1'],
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.time()+60
+    while time.time()<end and not (tmp_path/'x.partial/train_images.npy').exists(): time.sleep(.02)
+    p.send_signal(signal.SIGINT)
+    err = p.communicate(timeout=60)[1]
+    assert p.returncode==2 and 'interrupted; nothing was written' in err and 'Traceback' not in err, err
+    assert not list(tmp_path.iterdir())
+
 @pytest.mark.skipif(os.name!='posix' or os.geteuid()!=0, reason='mounting a small disk needs root')
 def test_small_disk(made, tmp_path):
     "A real disk of 1 MB"
@@ -110,6 +121,8 @@ def test_train_refuses(made, trained, tmp_path):
     refused(run('alexnet_train', made/'pack', '--spec', 'resnet'), "'resnet' is unknown", 'code2012')
     refused(run('alexnet_train', made/'pack', '--run', trained, *small, '--lr', .02), 'lr 0.01 (now 0.02)')
     refused(run('alexnet_eval', tmp_path, '--pack', made/'pack'), 'no weights in this folder')
+    f = next((made/'pictures').rglob('*.JPEG'))
+    refused(run('alexnet_predict', trained, f, '--out', tmp_path/'none/p.png'), 'none/p.png', 'No such file')
     assert not (tmp_path/'r').exists()
 
 def test_same_settings_again(made, trained):
