@@ -196,6 +196,8 @@ def prepare(
     src,dst = Path(src),Path(dst)
     if storage!='raw': raise Refusal(f"storage {storage!r} is unknown; only 'raw' can be written")
     if size<16: raise Refusal(f'size {size}: too small for a network; use 64 or more')
+    if not 0<val<1: raise Refusal(f'val {val}: must be a share between 0 and 1')
+    if workers is not None and workers<1: raise Refusal(f'workers {workers}: must be 1 or more')
     if dst.exists(): raise Refusal(f'{dst}: exists already; remove it, or choose another name')
     splits = find_images(src, val)
     classes = sorted({c for _,c in splits['train']})
@@ -224,7 +226,7 @@ def _write_pack(tmp, src, splits, classes, size, workers):
         repairs += [dict(file=names[i], action=a, reason=r) for i,(a,r) in sorted(notes.items())]
         n = counts[split] = len(keep)
         if n==0: raise Refusal(f'{src}: none of the {len(items)} files for {split!r} is an image; '
-                                           f'the first is refused with: {notes[0][1]}')
+                               f'the first is refused with: {notes[0][1]}')
         if split=='train':
             np.save(tmp/'mean.npy', (total/n).astype(np.float32))
             pca = colour_pca(gram, total.sum((0,1)), n*size*size)
@@ -282,12 +284,14 @@ def demo(
     shutil.rmtree(tmp, ignore_errors=True)
     wnids = [f'd{i:08d}' for i in range(len(CLASSES))]
     jobs = [(s,c,i) for s,n in (('train',n_train),('val',n_val)) for c in range(len(CLASSES)) for i in range(n)]
-    for s,c,i in progress(iterable=jobs, desc='drawing', unit=' pictures'):
-        f = tmp/s/wnids[c]/f'{wnids[c]}_{i}.JPEG'
-        f.parent.mkdir(parents=True, exist_ok=True)
-        draw(c, np.random.default_rng([seed, s=='val', c, i])).convert('RGB').save(f, quality=90)
-    (tmp/'words.txt').write_text(''.join(f'{w}\t{n}\n' for w,n in zip(wnids, CLASSES)))
-    return tmp.rename(dst)
+    try:
+        for s,c,i in progress(iterable=jobs, desc='drawing', unit=' pictures'):
+            f = tmp/s/wnids[c]/f'{wnids[c]}_{i}.JPEG'
+            f.parent.mkdir(parents=True, exist_ok=True)
+            draw(c, np.random.default_rng([seed, s=='val', c, i])).convert('RGB').save(f, quality=90)
+        (tmp/'words.txt').write_text(''.join(f'{w}\t{n}\n' for w,n in zip(wnids, CLASSES)))
+        return tmp.rename(dst)
+    finally: shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../nbs/01_data.ipynb #15da6baa
 class Loader:
@@ -362,7 +366,7 @@ def command(
         if args or kw or not Path(sys.argv[0]).name.startswith(f.__name__): return f(*args, **kw)
         try: return f(**_arguments(f))
         except Refusal as e: msg = str(e)
-        except KeyboardInterrupt as e: msg = str(e) or 'interrupted; nothing was written'
+        except KeyboardInterrupt as e: msg = str(e) or 'interrupted; nothing half-written is left'
         except OSError as e: # a disk that is full, a folder that is not there or not ours
             if e.filename is None and e.errno!=errno.ENOSPC: raise
             msg = f"{e.filename or 'disk'}: {e.strerror}"

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch, store_attr
+from tqdm import tqdm
 
 from .augment import Augment
 from .data import Loader, Pack, Refusal, progress
@@ -310,13 +311,14 @@ def train(
     device:str=None,  # 'cuda', 'cpu', …; a GPU if there is one
     workers:int=2,    # Threads that read ahead
     steps:int=None,   # Stop after this step, as if interrupted
-    say=print,        # Where lines about the progress go
+    say=tqdm.write,   # Where lines about the progress go
     **kw,             # See settings: spec, width, size, epochs, batch_size, lr, seed, schedule
 )->Run:               # Raises Refusal if the loss is not a number, KeyboardInterrupt after Ctrl-C
     "Train a network on a pack, or go on with it; every random choice follows from the seed and the step"
     if not isinstance(pack, Pack): pack = Pack(pack)
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     cfg = settings(pack, gpu=device.type=='cuda', **kw)
+    if min(workers, steps or 1)<1: raise Refusal(f'workers {workers}, steps {steps}: must be 1 or more')
     run,schedule,bs,seed = Run(run, cfg),SCHEDULES[cfg['schedule']],cfg['batch_size'],cfg['seed']*1_000_003
     total = max(1, round(cfg['epochs']*-(-pack.counts['train']//bs)))
     model,opt,aug = _parts(pack, get_spec(kw.get('spec', 'code2012')), cfg, device)

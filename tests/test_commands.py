@@ -81,6 +81,8 @@ def test_prepare_refuses(made, tmp_path):
     refused(run('alexnet_prepare', 'empty', 'x', cwd=tmp_path), 'empty: no images')
     refused(run('alexnet_prepare', 'one', 'x', cwd=tmp_path), 'one: only one class')
     refused(run('alexnet_prepare', made/'pictures', made/'pack', cwd=tmp_path), 'exists already')
+    refused(run('alexnet_prepare', made/'pictures', 'x', '--workers', 0, cwd=tmp_path), 'workers 0')
+    refused(run('alexnet_prepare', made/'pictures', 'x', '--val', 2, cwd=tmp_path), 'val 2.0')
     assert sorted(o.name for o in tmp_path.iterdir())==['empty','one']
 
 def test_disk_full(made, tmp_path):
@@ -98,7 +100,7 @@ def test_prepare_interrupted(made, tmp_path):
     while time.time()<end and not (tmp_path/'x.partial/train_images.npy').exists(): time.sleep(.02)
     p.send_signal(signal.SIGINT)
     err = p.communicate(timeout=60)[1]
-    assert p.returncode==2 and 'interrupted; nothing was written' in err and 'Traceback' not in err, err
+    assert p.returncode==2 and 'interrupted; nothing half-written is left' in err and 'Traceback' not in err, err
     assert not list(tmp_path.iterdir())
 
 @pytest.mark.skipif(os.name!='posix' or os.geteuid()!=0, reason='mounting a small disk needs root')
@@ -123,6 +125,8 @@ def test_train_refuses(made, trained, tmp_path):
     refused(run('alexnet_eval', tmp_path, '--pack', made/'pack'), 'no weights in this folder')
     f = next((made/'pictures').rglob('*.JPEG'))
     refused(run('alexnet_predict', trained, f, '--out', tmp_path/'none/p.png'), 'none/p.png', 'No such file')
+    refused(run('alexnet_train', made/'pack', '--run', tmp_path/'r', '--steps', -1), 'steps -1')
+    refused(run('alexnet_train', made/'pack', '--run', tmp_path/'r', '--device', 'cuda:77'), 'cuda:77')
     assert not (tmp_path/'r').exists()
 
 def test_same_settings_again(made, trained):
