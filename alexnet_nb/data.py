@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'square', 'read_square', 'Refusal', 'progress', 'find_images', 'colour_pca', 'prepare', 'Pack', 'demo',
-           'Loader', 'option', 'command', 'alexnet_prepare']
+           'mix', 'Loader', 'option', 'command', 'alexnet_prepare']
 
 # %% ../nbs/01_data.ipynb #2182b6cd
 import errno, hashlib, json, os, shutil, sys
@@ -293,6 +293,13 @@ def demo(
         return tmp.rename(dst)
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
+# %% ../nbs/01_data.ipynb #4c045c37
+def mix(
+    *numbers, # Whole numbers from 0: the seed of a run, a kind of randomness, an epoch or a step
+)->int:       # A seed for a generator, 32 bits
+    "One seed from several numbers; others give an unrelated one"
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
 # %% ../nbs/01_data.ipynb #15da6baa
 class Loader:
     "Batches of uint8 squares and their labels, in an order fixed by seed and epoch"
@@ -319,7 +326,7 @@ def order(self:Loader):
     "Numbers of the images in the order of this epoch"
     n = len(self.labels)
     if not self.shuffle: return torch.arange(n)
-    return torch.randperm(n, generator=torch.Generator().manual_seed(self.seed*1_000_003 + self.epoch))
+    return torch.randperm(n, generator=torch.Generator().manual_seed(mix(self.seed, 0, self.epoch)))
 
 @patch
 def read(self:Loader,

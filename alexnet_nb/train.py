@@ -17,7 +17,7 @@ from fastcore.basics import patch, store_attr
 from tqdm import tqdm
 
 from .augment import Augment
-from .data import Loader, Pack, Refusal, progress
+from .data import Loader, Pack, Refusal, mix, progress
 from .model import SPECS, AlexNet, Spec, get_spec, read_weights, save_weights, shapes
 
 # %% ../nbs/09_train.ipynb #2cdfe468
@@ -164,6 +164,7 @@ def settings(
     if size>pack.size: raise Refusal(f'size {size}: the images of {pack.path} have only {pack.size} pixels')
     for k,v in dict(width=width, epochs=epochs, batch_size=batch_size, lr=lr).items():
         if not v>0: raise Refusal(f'{k} {v}: must be above zero')
+    if seed<0: raise Refusal(f'seed {seed}: must not be negative')
     shapes(s, pack.n_classes, width, size)
     return dict(spec=s.name if SPECS.get(s.name)==s else json.loads(json.dumps(asdict(s))), width=width, size=size,
                 epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, schedule=schedule, pack=pack.path.name,
@@ -319,7 +320,7 @@ def train(
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     cfg = settings(pack, gpu=device.type=='cuda', **kw)
     if min(workers, steps or 1)<1: raise Refusal(f'workers {workers}, steps {steps}: must be 1 or more')
-    run,schedule,bs,seed = Run(run, cfg),SCHEDULES[cfg['schedule']],cfg['batch_size'],cfg['seed']*1_000_003
+    run,schedule,bs,seed = Run(run, cfg),SCHEDULES[cfg['schedule']],cfg['batch_size'],cfg['seed']
     total = max(1, round(cfg['epochs']*-(-pack.counts['train']//bs)))
     model,opt,aug = _parts(pack, get_spec(kw.get('spec', 'code2012')), cfg, device)
     step = _restore(run, model, opt)
@@ -330,13 +331,13 @@ def train(
     books = _Books(run, pack, model, opt, aug, bs, total, step, end, say)
     count = [_images(o, pack.counts['train'], bs) for o in (total, step)]
     with _Stop() as stop, progress(total=count[0], initial=count[1], desc='training', unit=' images') as bar:
-        data = _stream(pack, bs, cfg['seed'], step, workers=workers, pin=device.type=='cuda')
+        data = _stream(pack, bs, seed, step, workers=workers, pin=device.type=='cuda')
         for xb,yb in data if step<end else ():
-            torch.manual_seed(seed+step) # masks of dropout
+            torch.manual_seed(mix(seed, 2, step)) # masks of dropout
             for g in opt.param_groups: g['lr'] = g['base_lr']*schedule.factor(g['name'], step/total)
             aug.colour = bool(aug.spec.colour) and schedule.factor('colour', step/total)>0
             yb = yb.to(device, non_blocking=True)
-            out = model(aug(xb, seed+step))
+            out = model(aug(xb, mix(seed, 1, step)))
             loss = F.cross_entropy(out, yb)
             loss.backward()
             opt.step()
