@@ -6,19 +6,19 @@
 __all__ = ['DEMO', 'evaluate', 'show_curve', 'show_filters', 'predict', 'show_top5', 'val_pictures', 'fc7', 'show_neighbours',
            'Card', 'table', 'alexnet_train', 'alexnet_eval', 'alexnet_predict']
 
-# %% ../nbs/10_results.ipynb #4261cf5f
-import json, math, os, platform, shlex, subprocess, sys, time
+# %% ../nbs/10_results.ipynb #19a7c753
+import json, platform, shlex, subprocess, sys, time
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 
 import numpy as np, torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .augment import Augment
-from .data import Loader, Pack, Refusal, command, demo, option, prepare
+from .data import Loader, Pack, Refusal, command, demo, open_picture, option, prepare, write_text
 from .model import AlexNet, Table, load_weights
-from .train import Run, errors, settings, train, validate
+from .train import Run, get_device, settings, train, validate
 
 # %% ../nbs/10_results.ipynb #ce5ef028
 def evaluate(
@@ -194,10 +194,8 @@ class Card:
 
     def save(self, path):
         "Write the card, replacing an older one when complete"
-        path = Path(path); tmp = path.with_name(path.name+'.partial')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tmp.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
-        tmp.replace(path)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_text(Path(path), json.dumps(asdict(self), indent=1, ensure_ascii=False)+'\n')
 
     @classmethod
     def load(cls, path): return cls(**json.loads(Path(path).read_text(encoding='utf-8')))
@@ -293,7 +291,7 @@ def alexnet_train(
 ):
     "Train a network, measure it with one and with ten views, draw its learning curve, filters and predictions"
     t0,cmd = time.time(),_command()
-    device = _check_device(device)
+    device = get_device(device)
     kw = dict(spec=spec, width=width, size=size, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed,
               schedule=schedule)
     if pack is None:
@@ -316,19 +314,10 @@ def alexnet_train(
     files = 'model.safetensors log.jsonl card.json curve.png filters.png top5.png'.replace(' ', ', ')
     print(f'{time.time()-t0:.0f} s; in {run}: {files}')
 
-# %% ../nbs/10_results.ipynb #a3e5d8c6
-def _check_device(device):
-    "A torch device; a GPU if there is one and none is named"
-    try:
-        d = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        torch.zeros(1, device=d)
-    except (RuntimeError, AssertionError) as e:
-        raise Refusal(f"device {device!r}: cannot be used here ({str(e).splitlines()[0]})") from None
-    return d
-
+# %% ../nbs/10_results.ipynb #aecbdf23
 def _picture(path):
     "An upright RGB picture from a file, or None and the reason"
-    try: return ImageOps.exif_transpose(Image.open(path)).convert('RGB'), None
+    try: return open_picture(path)[0], None
     except FileNotFoundError: return None, 'no such file'
     except IsADirectoryError: return None, 'is a folder'
     except Exception as e: return None, str(e).replace(repr(str(path)), 'file')
@@ -344,7 +333,7 @@ def alexnet_eval(
     card:str=None,     # File to write the result card to
 ):
     "Measure top-1 and top-5 error with the centre view and with ten views"
-    t0,device = time.time(),_check_device(device)
+    t0,device = time.time(),get_device(device)
     if pack is None: raise Refusal('--pack is missing; name the folder made by alexnet_prepare')
     pack,models = Pack(pack),[load_weights(o) for o in run]
     if split not in pack.counts: raise Refusal(f"split {split!r} is unknown; {pack.path} has {', '.join(pack.counts)}")
@@ -370,7 +359,7 @@ def alexnet_predict(
     device:str=None,                         # cuda, cuda:1, cpu … (default: a GPU if there is one)
 ):
     "The five most likely classes of some pictures, as a table and as a picture"
-    device,model = _check_device(device),load_weights(run)
+    device,model = get_device(device),load_weights(run)
     if views not in (1,10): raise Refusal(f'--views {views}: must be 1 or 10')
     pics = [(f, *_picture(f)) for f in image]
     good,bad = [(f,im) for f,im,_ in pics if im],[f'{f}: {why}' for f,im,why in pics if im is None]

@@ -123,6 +123,7 @@ def test_train_refuses(made, trained, tmp_path):
     refused(run('alexnet_train', made/'pack', '--spec', 'resnet'), "'resnet' is unknown", 'code2012')
     refused(run('alexnet_train', made/'pack', '--run', trained, *small, '--lr', .02), 'lr 0.01 (now 0.02)')
     refused(run('alexnet_eval', tmp_path, '--pack', made/'pack'), 'no weights in this folder')
+    refused(run('alexnet_eval', trained, '--pack', made/'pack', '--batch_size', 0), 'batch size 0')
     f = next((made/'pictures').rglob('*.JPEG'))
     refused(run('alexnet_predict', trained, f, '--out', tmp_path/'none/p.png'), 'none/p.png', 'No such file')
     refused(run('alexnet_train', made/'pack', '--run', tmp_path/'r', '--steps', -1), 'steps -1')
