@@ -18,11 +18,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from .augment import CODE2012, PAPER, TORCHVISION, Augment, InputSpec
+from .augment import CAFFE, CODE2012, PAPER, TORCHVISION, Augment, InputSpec
 from .data import Refusal, square
 from .dropout import Dropout
 from .lrn import LRN, SpatialNorm
 from .pooling import MaxPool, pool_out
+from .split import GroupedLinear
 
 # %% ../nbs/08_model.ipynb #5437712a
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Spec:
     layers:tuple              # Rows of Layer
     input:InputSpec = PAPER   # How images reach it
     size:int = 224            # Side of the input, pixels
+    side:int = 256            # Side of the squares that inputs are cut from
     lrn_k:float = 2.          # Constant of the response normalization
     lrn_alpha:float = 1e-4    # Its weight
     lrn_divide:bool = False   # Is lrn_alpha divided by the 5 channels of the window?
@@ -89,7 +91,26 @@ _paper = replace(_code2012, name='paper', input=PAPER, lrn_divide=False, bias_lr
     conv1=dict(then='relu lrn pool'), conv2=dict(then='relu lrn pool'), conv3=dict(std=.01), conv4=dict(std=.01),
     conv5=dict(std=.01, then='relu pool')))
 
-# %% ../nbs/08_model.ipynb #2aa7ae19
+# %% ../nbs/08_model.ipynb #dbaa2f6c
+def _without(then, *gone): return ' '.join(o for o in then.split() if o not in gone)
+
+_relatives = [
+    replace(_code2012, name='one_column', lrn_groups=1, layers=_with(_code2012.layers, conv1=dict(out=48),
+        conv2=dict(out=128, groups=1), conv3=dict(out=192), conv4=dict(out=192, groups=1), conv5=dict(groups=1))),
+    replace(_code2012, name='no_lrn', layers=tuple(replace(l, then=_without(l.then, 'lrn', 'spatial'))
+                                                   for l in _code2012.layers)),
+    replace(_code2012, name='no_overlap', pool=(2,2), layers=_with(_code2012.layers,
+        conv2=dict(pad='1'), conv5=dict(pad='0'))),
+    replace(_code2012, name='no_talk', layers=_with(_code2012.layers, conv2=dict(out=320), conv3=dict(groups=2),
+        fc6=dict(out=8192, groups=2), fc7=dict(groups=2))),
+    replace(_code2012, name='conv6', layers=(*_code2012.layers[:5],
+        Layer('conv6', 256, 3, pad='1', std=.03, bias=1), *_code2012.layers[5:]))]
+
+# %% ../nbs/08_model.ipynb #2baf4239
+_caffe = replace(_paper, name='caffe', input=CAFFE, size=227, lrn_k=1., lrn_divide=True, lrn_groups=1, inverted=True,
+  bias_lr=2., layers=_with(_paper.layers, conv1=dict(pad='0'), conv2=dict(bias=.1), conv4=dict(bias=.1),
+    conv5=dict(bias=.1), fc6=dict(std=.005, bias=.1), fc7=dict(std=.005, bias=.1)))
+
 _plain = dict(std=None, groups=1, bias=0.)
 _torchvision = replace(_paper, name='torchvision', input=TORCHVISION, inverted=True, decay=1e-4,
   layers=_with(_paper.layers,
@@ -97,12 +118,12 @@ _torchvision = replace(_paper, name='torchvision', input=TORCHVISION, inverted=T
     conv3=_plain, conv4=dict(_plain, out=256), conv5=dict(_plain, then='relu pool avg6 dropout'),
     fc6=dict(_plain, then='relu dropout'), fc7=dict(_plain, then='relu'), fc8=_plain))
 
-SPECS = {o.name:o for o in (_paper, _code2012, _torchvision)}
+SPECS = {o.name:o for o in (_paper, _code2012, *_relatives, _caffe, _torchvision)}
 
-# %% ../nbs/08_model.ipynb #050f776d
+# %% ../nbs/08_model.ipynb #50f6250c
 def _row(l):
     "A layer as a row: what a fully connected layer or a default initialization does not have is left blank"
-    blank = [] if l.kernel else ['kernel','stride','pad','groups']
+    blank = [] if l.kernel else ['kernel','stride','pad'] + ['groups']*(l.groups==1)
     v = {f.name:getattr(l, f.name) for f in fields(l)}
     return {k: '' if o is None or k in blank else f'{o:g}' if isinstance(o, float) else o for k,o in v.items()}
 
@@ -126,10 +147,11 @@ def compare(
 )->Table:       # One row per difference
     "What differs between two networks, layer by layer and setting by setting"
     a,b = get_spec(a),get_spec(b)
-    pairs = [(x.name, x, y) for x,y in zip(a.layers, b.layers)] + [('input', a.input, b.input), ('', a, b)]
-    return Table([{'where':w, 'what':f.name, a.name:getattr(x, f.name), b.name:getattr(y, f.name)}
-                  for w,x,y in pairs for f in fields(x)
-                  if f.name not in ('layers','input','name') and getattr(x, f.name)!=getattr(y, f.name)])
+    la,lb = ({l.name:l for l in o.layers} for o in (a, b))
+    pairs = [(k, la.get(k), lb.get(k)) for k in sorted({*la, *lb})] + [('input', a.input, b.input), ('', a, b)]
+    return Table([{'where':w, 'what':f.name, a.name:getattr(x, f.name, '-'), b.name:getattr(y, f.name, '-')}
+                  for w,x,y in pairs for f in fields(x or y)
+                  if f.name not in ('layers','input','name') and getattr(x, f.name, '-')!=getattr(y, f.name, '-')])
 
 # %% ../nbs/08_model.ipynb #c235bf3b
 def _scaled(n, width): return max(8, 8*round(n*width/8))
@@ -154,7 +176,7 @@ def shapes(
         if l.kernel:
             fan = c//l.groups*l.kernel**2
             side = (side+sum(_pads(l, side))-l.kernel)//l.stride + 1
-        else: fan,side = c*side*side,1
+        else: fan,side = c//l.groups*side*side,1
         rows.append(dict(name=l.name, out=out, side=side, fan_in=fan, units=out*side**2,
                          params=out*(fan+1), macs=out*fan*side**2))
         for o in l.then.split():
@@ -177,13 +199,13 @@ class AlexNet(nn.Module):
         super().__init__()
         self.spec = s = get_spec(spec)
         self.n_classes,self.width,self.size = n_classes,width,size or s.size
-        self.side = round(self.size*8/7) # Of the squares that inputs are cut from
+        self.side = round(self.size*s.side/s.size) # Of the squares that inputs are cut from
         self.names = None                # Names of the classes, if known
         self.register_buffer('mean', None, persistent=False) # Mean image (side,side,3), if known
         c = 3
         for l,o in zip(s.layers, self.shapes()):
             setattr(self, l.name, nn.Conv2d(c, o['out'], l.kernel, l.stride, groups=l.groups) if l.kernel
-                    else nn.Linear(o['fan_in'], o['out']))
+                    else GroupedLinear(o['fan_in']*l.groups, o['out'], l.groups))
             c = o['out']
         self.between = nn.ModuleDict(dict(relu=nn.ReLU(), pool=MaxPool(*s.pool), spatial=SpatialNorm(),
             lrn=LRN(5, s.lrn_k, s.lrn_alpha, divide=s.lrn_divide, groups=s.lrn_groups),
