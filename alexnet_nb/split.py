@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GroupedLinear', 'pads', 'apply_layer', 'split_state', 'merge_state', 'Columns', 'columns', 'merge', 'crossings']
 
-# %% ../nbs/03_split.ipynb #ce17cd02
+# %% ../nbs/03_split.ipynb #5385f976
 import copy
 
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
-from .data import Refusal
+from .data import Refusal, mix
 
 # %% ../nbs/03_split.ipynb #e438c085
 class GroupedLinear(nn.Linear):
@@ -142,6 +142,17 @@ def _devices(devices):
             f"{torch.cuda.device_count()}); name two that exist, the same twice if need be") from None
     return [torch.device(d) for d in ds]
 
+# %% ../nbs/03_split.ipynb #df9716ab
+def _unlike(a, b):
+    "Another seed for the second random generator, if it has that of the first"
+    if a.initial_seed()==b.initial_seed(): b.manual_seed(mix(a.initial_seed(), ord('b')))
+
+def _generators(*devices):
+    "Those of two GPUs, if there are two"
+    gs = torch.cuda.default_generators
+    ok = all(d.type=='cuda' and d.index<len(gs) for d in devices) and len(set(devices))==2
+    return [gs[d.index] for d in devices] if ok else []
+
 # %% ../nbs/03_split.ipynb #a9587554
 class Columns(nn.Module):
     "A network whose two columns live on two devices; `columns` makes it"
@@ -180,6 +191,7 @@ def forward(self:Columns,
     "From images to logits"
     if x.ndim!=4 or tuple(x.shape[1:])!=(3,self.size,self.size):
         raise ValueError(f'Columns: expected (N,3,{self.size},{self.size}), got {tuple(x.shape)}')
+    if self.training and (gs := _generators(self.a.device, self.b.device)): _unlike(*gs)
     first = self.spec.layers[0]
     hs = [self._send(x, first.name, 'image', c) for c in 'ab']
     for l in self.spec.layers:
@@ -231,7 +243,8 @@ def crossings(
     model._seen = seen
     try:
         with torch.enable_grad(): y = model(p.new_zeros(n, 3, model.size, model.size)).sum()
-        torch.autograd.grad(y, [o for o in model.parameters() if o.requires_grad])
+        ps = [o for o in model.parameters() if o.requires_grad]
+        if ps: torch.autograd.grad(y, ps)
     finally:
         model._seen = None
         model.train(was)

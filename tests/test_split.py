@@ -170,6 +170,21 @@ def test_refused(spec, why):
     with pytest.raises(Refusal, match=why) as e: columns(AlexNet(spec, 10, .125), two)
     assert '\n' not in str(e.value) and spec in str(e.value)
 
+def test_masks(monkeypatch):
+    "Two GPUs of the same seed do not draw the same masks, and training is as repeatable as the seed"
+    gs = tuple(torch.Generator().manual_seed(5) for _ in 'ab')
+    monkeypatch.setattr(torch.cuda, 'default_generators', gs)
+    with FakeTensorMode():
+        cols = columns(AlexNet('code2012', 10, .125, 67, seed=0), ('cuda:0','cuda:1'))
+        x = torch.zeros(2, 3, 67, 67, device='cuda:0')
+        cols.eval()(x)
+        assert [g.initial_seed() for g in gs]==[5, 5]
+        cols.train()(x)
+        seeds = [g.initial_seed() for g in gs]
+        assert seeds[0]==5!=seeds[1]
+        gs[1].manual_seed(5); cols(x)
+        assert [g.initial_seed() for g in gs]==seeds
+
 def test_refused_devices():
     m = AlexNet('code2012', 10, .125, 67)
     for d in (('cpu',), 'cpu', ('cpu','cuda:99'), ('cpu','nowhere')):
