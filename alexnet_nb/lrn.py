@@ -224,7 +224,7 @@ def lrn(
     k:float=2.,        # Constant in the bracket
     alpha:float=1e-4,  # Weight of the sum of squares
     beta:float=.75,    # Power of the bracket
-    divide:bool=True,  # Divide alpha by the size of the window; the 2012 code and PyTorch do, the printed formula does not
+    divide:bool=True,  # Divide alpha by the size of the window, as the 2012 code does and the printed formula does not
     groups:int=1,      # Columns of channels that do not see each other; 2 in 2012
     within:bool=False, # Window of n x n pixels in the same channel instead
 )->torch.Tensor:       # (N,C,H,W); raises ValueError for another shape, integers, or channels that do not split
