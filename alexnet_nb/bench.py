@@ -47,7 +47,7 @@ def rounds(
     d,names = torch.device(device),list(calls)
     def times(f):
         s = _seconds(f, 1, d, clock)
-        if s<1: s = _seconds(f, 1, d, clock) # the first call also loads and allocates
+        if s<1 or d.type!='cpu': s = _seconds(f, 1, d, clock) # the first call also loads and allocates
         return min(1000, max(1, math.ceil(least/max(s, 1e-9))))
     k,res = {o:times(calls[o]) for o in names},[]
     for _ in range(n):
@@ -75,6 +75,7 @@ class Job:
     ratios:list  # What to make of it
     rounds:int   # How often
 
+# %% ../nbs/11_bench.ipynb #af1a0db7
 def lines(
     job:Job,          # What to measure
     device='cpu',     # Where it works
@@ -117,6 +118,7 @@ class Options:
     @property
     def full(self): return (self.batch_size, self.width, self.size)==(128, 1, 224) # goals are for this
 
+# %% ../nbs/11_bench.ipynb #9bdc568b
 @contextmanager
 def _threads(n):
     "Within this context PyTorch has `n` threads"
@@ -184,7 +186,8 @@ def _lrn_job(o, c, side, spatial, dtype=torch.float32, last=False):
     rs = [Ratio(f'lrn against {p}, {kind}', ratio(f'{p}, {kind}', f'lrn, {kind}'), 'times as fast',
                 goal=8. if o.full and plain and p==PEER and kind!='forward' else None)
           for p in fs if p.endswith(PEER) for kind in LIMITS]
-    rs += [Ratio(f'{n}, {kind}', ratio(f'{n}, {kind}', 'copy'), 'copies', limit=m) for n in fs for kind,m in LIMITS.items()]
+    rs += [Ratio(f'{n}, {kind}', ratio(f'{n}, {kind}', 'copy'), 'copies', limit=m)
+           for n in fs for kind,m in LIMITS.items()]
     rs += [Ratio('x.clone()', ratio('x.clone()', 'copy'), 'copies', limit=1.),
            Ratio('copy', lambda t: 2e-9*z.numel()*z.element_size()/t['copy'], 'GB/s')]
     kind = f"{str(dtype).split('.')[1]}{', channels last' if last else ''}"
@@ -235,10 +238,9 @@ def _reach(l):
 def _card(name, o, ls, command, wall):
     "The lines of a measurement as a card"
     value = {f"{l['what']}, {l['place']} ({l['unit']})":round(l['median'], 3) for l in ls if l['goal']}
-    device = _device(o.device)
-    versions = _versions() | dict(threads=torch.get_num_threads())
     return Card(f'bench {name}: batch {o.batch_size}, width {o.width:g}, {o.size} px', value, '(medians)', o.repeats,
-                claim=MEASURES[name][0], spread=ls, seeds=[0], command=command, wall_s=wall, device=device, versions=versions)
+                claim=MEASURES[name][0], spread=ls, seeds=[0], command=command, wall_s=wall,
+                device=_device(o.device), versions=_versions() | dict(threads=torch.get_num_threads()))
 
 # %% ../nbs/11_bench.ipynb #52aa3aeb
 def bench_table(
@@ -312,7 +314,8 @@ def show_bench(
     for ax,(p,o) in zip(axs, rows.items()):
         m,y = [l['median'] for l in o],range(len(o))
         err = [[l['median']-l['low'] for l in o], [l['high']-l['median'] for l in o]]
-        ax.barh(y, m, xerr=err, color=['#e0b080' if PEER in l['what'] else '#9db4d3' for l in o], ecolor='.4', capsize=2)
+        colours = ['#e0b080' if PEER in l['what'] else '#9db4d3' for l in o]
+        ax.barh(y, m, xerr=err, color=colours, ecolor='.4', capsize=2)
         ax.plot([l['limit'] for l in o], y, '|', color='r', ms=10, mew=2)
         ax.set_yticks(y, [l['what'] for l in o], fontsize=8)
         ax.invert_yaxis(); ax.set_title(p, fontsize=9)
