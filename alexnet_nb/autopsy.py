@@ -108,8 +108,7 @@ def short_run(
         if before is None: before = signal(model, x, y)
         model.train()
         opt.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
+        (loss := F.cross_entropy(model(x), y)).backward()
         opt.step()
         losses.append(round(loss.item(), 4))
         tick()
@@ -131,6 +130,7 @@ def autopsy(
     "Short runs of many variants and seeds; raises Refusal where nothing of that name is known"
     pack = pack if isinstance(pack, Pack) else Pack(pack)
     names = [k for k in VARIANTS if any(o.strip() in k for o in only.split(','))]
+    if pack.counts['train']<128: raise Refusal(f"{pack.path}: {pack.counts['train']} training images, fewer than a batch of 128")
     if not names: raise Refusal(f"no variant contains {only!r}; there are: {'; '.join(VARIANTS)}")
     folder,device = Path(folder),get_device(device)
     folder.mkdir(parents=True, exist_ok=True)
