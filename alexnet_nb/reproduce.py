@@ -22,11 +22,13 @@ def _autopsy(pack, folder, out, **kw):
     rows = autopsy(pack, folder, **kw)
     card = autopsy_card(rows, pack, _command(), time.time()-t if fresh else None)
     card.save(out)
-    for k,v in card.value.items(): print(f"{k:30} plateau ends at step {v['plateaus']}, spread of logits {v['logits']:.2g}")
+    for k,v in card.value.items():
+        print(f"{k:30} plateau ends at step {v['plateaus']}, spread of logits {v['logits']:.2g}")
 
 EXPERIMENTS = dict(autopsy=_autopsy) # name: function of pack, folder, card, and the options that it knows
 _known = dict(autopsy=signature(autopsy).parameters)
 
+# %% ../nbs/12_reproduce.ipynb #9b0759b6
 @command
 def alexnet_reproduce(
     name:str,            # autopsy
