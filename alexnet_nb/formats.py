@@ -29,7 +29,7 @@ def _varint(b, i):
         if b[i-1]<128: return n,i
     raise ValueError('an integer does not end; the file is cut off or damaged')
 
-def _fields(b, most=2_000_000):
+def _fields(b, most=400_000):
     "The fields of a message: numbers, and values, which are integers or bytes"
     i = 0
     for _ in range(most):
@@ -65,7 +65,7 @@ def _ints(vs):
         i = 0
         if isinstance(v, int): res.append(v)
         else:
-            while i<len(v): n,i = _varint(v, i); res.append(n)
+            while i<len(v) and len(res)<99: n,i = _varint(v, i); res.append(n)
     return res
 
 def _tensor(x, dims):

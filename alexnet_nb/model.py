@@ -224,7 +224,9 @@ class AlexNet(nn.Module):
         self.between = nn.ModuleDict(dict(relu=nn.ReLU(), pool=MaxPool(*s.pool), spatial=SpatialNorm(),
             lrn=LRN(5, s.lrn_k, s.lrn_alpha, divide=s.lrn_divide, groups=s.lrn_groups),
             avg6=nn.AdaptiveAvgPool2d(6), dropout=nn.Dropout(.5) if s.inverted else Dropout(.5)))
-        if not self.fc8.weight.is_meta: self.reset(seed) # a network without numbers yet is filled from a file
+        odd = [f'{l.name}: {o!r}' for l in s.layers for o in l.then.split() if o not in self.between]
+        if odd: raise Refusal(f"{odd[0]} is unknown; after a layer there are {', '.join(self.between)}")
+        if not next(self.parameters()).is_meta: self.reset(seed) # a network without numbers yet is filled from a file
 
     def shapes(self): return shapes(self.spec, self.n_classes, self.width, self.size)
 
@@ -305,7 +307,8 @@ def _from_torchvision(sd):
     "Our keys for the state dict of torchvision's `alexnet`; raises `Refusal` if it is another's"
     both = {f'{k}.{p}':f'{t}.{p}' for k,t in _tv_keys.items() for p in ('weight','bias')}
     gone = [t for t in both.values() if t not in sd]
-    if gone: raise Refusal(f"not torchvision's alexnet: {gone[0]} is missing" + f', and {len(gone)-1} more'*(len(gone)>1))
+    more = f', and {len(gone)-1} more'*(len(gone)>1)
+    if gone: raise Refusal(f"not torchvision's alexnet: {gone[0]} is missing{more}")
     return {k:sd[t] for k,t in both.items()}
 
 # %% ../nbs/08_model.ipynb #30bb6c8b
@@ -361,7 +364,10 @@ def _rebuild(spec):
 
 def _fill(spec, ts, n_classes, width=1., size=None):
     "A network with these tensors; draws no random numbers first"
-    with torch.device('meta'): m = AlexNet(spec, n_classes, width, size)
+    try:
+        with torch.device('meta'): m = AlexNet(spec, n_classes, width, size)
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as e:
+        raise Refusal(f'its table makes no network ({type(e).__name__})') from None
     m.load_state_dict({k:v.detach().to(torch.float32, copy=True) for k,v in ts.items()}, assign=True)
     return m
 
