@@ -142,7 +142,7 @@ def _node(b, nums):
     m = _message(b)
     kind,ts = _kinds.get(_text(m[4]), ''),[nums[k] for k in map(_text, ([o] for o in m[1])) if k in nums]
     attr = {_text(o[1]):_ints(o[3]) for o in map(_message, m[5])}
-    if kind=='fc' and ts and not any(attr.get('transB', [])): ts[0] = ts[0].t()
+    if kind=='fc' and ts and not any(attr.get('transB', [])): ts[0] = ts[0].t().contiguous()
     return _text(m[3]) or kind, kind, ts
 
 def read_onnx(
