@@ -272,9 +272,10 @@ def load_state_dict(self:AlexNet,
 ):                     # What PyTorch returns; raises Refusal for what does not fit
     "Take the numbers of a network from a state dict"
     own = self.state_dict()
-    shape = [k for k in own if k in sd and sd[k].shape!=own[k].shape]
+    want,got = ({k:tuple(v.shape) if torch.is_tensor(v) else type(v) for k,v in o.items()} for o in (own, sd))
+    shape = [k for k in want if k in got and got[k]!=want[k]]
     gone,new = ([k for k in own if k not in sd],[k for k in sd if k not in own]) if strict else ([],[])
-    bad = [f'{k}: expected {tuple(own[k].shape)}, got {tuple(sd[k].shape)}' for k in shape[:1]]
+    bad = [f'{k}: expected {want[k]}, got {got[k]}' for k in shape[:1]]
     for what,ks in (('missing',gone),('unknown',new)):
         if ks: bad.append(f"{what}: {', '.join(ks[:3])}" + (f' and {len(ks)-3} more' if len(ks)>3 else ''))
     if bad: raise Refusal(f"{self.spec.name}: the numbers do not fit: {'; '.join(bad)}")
