@@ -367,7 +367,8 @@ def _fill(spec, ts, n_classes, width=1., size=None):
     "A network with these tensors; draws no random numbers first"
     try:
         with torch.device('meta'): m = AlexNet(spec, n_classes, width, size)
-    except (RuntimeError, ValueError, TypeError, ArithmeticError) as e:
+    except Refusal: raise
+    except Exception as e:
         raise Refusal(f'its table makes no network ({type(e).__name__})') from None
     m.load_state_dict({k:v.detach().to(torch.float32, copy=True) for k,v in ts.items()}, assign=True)
     return m
