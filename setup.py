@@ -18,6 +18,7 @@ setup(
     long_description_content_type='text/markdown',
     python_requires='>='+cfg['min_python'],
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']), include_package_data=True,
-    install_requires=cfg['requirements'].split(), extras_require={'dev': cfg['dev_requirements'].split()},
+    install_requires=cfg['requirements'].split(),
+    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','onnx')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]})

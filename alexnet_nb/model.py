@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SPECS', 'Layer', 'Spec', 'Table', 'get_spec', 'compare', 'shapes', 'AlexNet', 'Transforms', 'save_weights',
-           'read_weights', 'load_weights']
+           'read_weights', 'load_weights', 'export_onnx']
 
-# %% ../nbs/08_model.ipynb #9d92d49f
-import json, math
-from dataclasses import asdict, dataclass, fields, replace
+# %% ../nbs/08_model.ipynb #df745d46
+import base64, json, math
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np, torch
@@ -21,9 +21,14 @@ from torch import nn
 from .augment import CAFFE, CODE2012, PAPER, TORCHVISION, Augment, InputSpec
 from .data import Refusal, square
 from .dropout import Dropout
+from .formats import (check_sha256, export_onnx, fetch, header, is_url, read_caffe, read_mean,
+                                read_onnx, read_pth)
 from .lrn import LRN, SpatialNorm
 from .pooling import MaxPool, pool_out
 from .split import GroupedLinear
+
+# %% ../nbs/08_model.ipynb #856e6960
+_all_ = ['export_onnx']
 
 # %% ../nbs/08_model.ipynb #5437712a
 @dataclass(frozen=True)
@@ -153,8 +158,15 @@ def compare(
                   for w,x,y in pairs for f in fields(x or y)
                   if f.name not in ('layers','input','name') and getattr(x, f.name, '-')!=getattr(y, f.name, '-')])
 
-# %% ../nbs/08_model.ipynb #c235bf3b
+# %% ../nbs/08_model.ipynb #0e18690a
 def _scaled(n, width): return max(8, 8*round(n*width/8))
+
+def _sensible(n_classes, width, size):
+    for k,v in dict(n_classes=n_classes, size=size).items():
+        if v is not None and (not isinstance(v, (int, np.integer)) or v<1):
+            raise Refusal(f'{k} {v!r}: must be a whole number, 1 or more')
+    if not isinstance(width, (int, float)) or not 0<width<=16:
+        raise Refusal(f'width {width!r}: must be a number above 0 and up to 16; 1 is the full width')
 
 def _pads(l, side):
     "Zeros at the left/top and at the right/bottom of a map of `side` pixels"
@@ -167,9 +179,10 @@ def shapes(
     n_classes:int=1000, # Units of fc8
     width:float=1.,     # Share of the channels and units
     size:int=None,      # Side of the input, the spec's own if not given
-)->list:                # Dicts: name, out, side, fan_in, units, params, macs
+)->list:                # Dicts: name, out, side, fan_in, units, params, macs; raises Refusal for bad values
     "Follow an image through the table: sides in pixels, units, parameters, multiply-adds per image"
     spec = get_spec(spec)
+    _sensible(n_classes, width, size)
     c,side,rows = 3,size or spec.size,[]
     for l in spec.layers:
         out = n_classes if l is spec.layers[-1] else _scaled(l.out, width)
@@ -195,12 +208,13 @@ class AlexNet(nn.Module):
         width:float=1.,           # Share of the channels and units, for small machines
         size:int=None,            # Side of the input, pixels; the spec's own if not given
         seed:int=None,            # Of the initial weights; PyTorch's global state if not given
-    ):                            # Raises Refusal for an unknown spec, or an input that is too small
+    ):                            # Raises Refusal for an unknown spec, values without sense, too small an input
         super().__init__()
         self.spec = s = get_spec(spec)
         self.n_classes,self.width,self.size = n_classes,width,size or s.size
         self.side = round(self.size*s.side/s.size) # Of the squares that inputs are cut from
         self.names = None                # Names of the classes, if known
+        self.origin = None               # What its numbers were read from, in words
         self.register_buffer('mean', None, persistent=False) # Mean image (side,side,3), if known
         c = 3
         for l,o in zip(s.layers, self.shapes()):
@@ -210,17 +224,22 @@ class AlexNet(nn.Module):
         self.between = nn.ModuleDict(dict(relu=nn.ReLU(), pool=MaxPool(*s.pool), spatial=SpatialNorm(),
             lrn=LRN(5, s.lrn_k, s.lrn_alpha, divide=s.lrn_divide, groups=s.lrn_groups),
             avg6=nn.AdaptiveAvgPool2d(6), dropout=nn.Dropout(.5) if s.inverted else Dropout(.5)))
-        self.reset(seed)
+        odd = [f'{l.name}: {o!r}' for l in s.layers for o in l.then.split() if o not in self.between]
+        if odd: raise Refusal(f"{odd[0]} is unknown; after a layer there are {', '.join(self.between)}")
+        if not next(self.parameters()).is_meta: self.reset(seed) # a network without numbers yet is filled from a file
 
     def shapes(self): return shapes(self.spec, self.n_classes, self.width, self.size)
 
-# %% ../nbs/08_model.ipynb #43c25dc9
+# %% ../nbs/08_model.ipynb #fed409df
 @patch
 def forward(self:AlexNet,
-    x:torch.Tensor, # (N,3,size,size); raises ValueError for other shapes
+    x:torch.Tensor, # (N,3,size,size) float; raises ValueError for other shapes and kinds
     upto:str=None,  # Stop after this layer
 )->torch.Tensor:    # (N,n_classes) logits, or what leaves the layer upto
     "From images to logits"
+    if not x.is_floating_point():
+        raise ValueError(f'AlexNet: expected float images minus the mean, got {x.dtype}; a picture is prepared by '
+                         'model.transforms(), a batch of squares by Augment')
     if x.ndim!=4 or tuple(x.shape[1:])!=(3,self.size,self.size):
         raise ValueError(f'AlexNet: expected (N,3,{self.size},{self.size}), got {tuple(x.shape)}')
     for l in self.spec.layers:
@@ -233,6 +252,7 @@ def forward(self:AlexNet,
         if l.name==upto: break
     return x
 
+# %% ../nbs/08_model.ipynb #5fe41370
 @patch
 def features(self:AlexNet,
     x:torch.Tensor,  # (N,3,size,size) images
@@ -242,6 +262,24 @@ def features(self:AlexNet,
     if layer not in (ls := [l.name for l in self.spec.layers]):
         raise ValueError(f"layer {layer!r} is unknown; there are {', '.join(ls)}")
     return self(x, upto=layer)
+
+# %% ../nbs/08_model.ipynb #dc533d65
+@patch
+def load_state_dict(self:AlexNet,
+    sd:dict,           # Tensors by name
+    strict:bool=True,  # Refuse missing and unknown names too, not only wrong shapes
+    assign:bool=False, # Take the tensors themselves, rather than copy them into the present ones
+):                     # What PyTorch returns; raises Refusal for what does not fit
+    "Take the numbers of a network from a state dict"
+    own = self.state_dict()
+    want,got = ({k:tuple(v.shape) if torch.is_tensor(v) else type(v) for k,v in o.items()} for o in (own, sd))
+    shape = [k for k in want if k in got and got[k]!=want[k]]
+    gone,new = ([k for k in own if k not in sd],[k for k in sd if k not in own]) if strict else ([],[])
+    bad = [f'{k}: expected {want[k]}, got {got[k]}' for k in shape[:1]]
+    for what,ks in (('missing',gone),('unknown',new)):
+        if ks: bad.append(f"{what}: {', '.join(ks[:3])}" + (f' and {len(ks)-3} more' if len(ks)>3 else ''))
+    if bad: raise Refusal(f"{self.spec.name}: the numbers do not fit: {'; '.join(bad)}")
+    return nn.Module.load_state_dict(self, sd, strict, assign)
 
 # %% ../nbs/08_model.ipynb #eb6a8bd9
 @patch
@@ -267,8 +305,12 @@ _tv_keys = dict(zip('conv1 conv2 conv3 conv4 conv5 fc6 fc7 fc8'.split(),
     'features.0 features.3 features.6 features.8 features.10 classifier.1 classifier.4 classifier.6'.split()))
 
 def _from_torchvision(sd):
-    "Our keys for the state dict of torchvision's `alexnet`"
-    return {f'{k}.{p}':sd[f'{t}.{p}'] for k,t in _tv_keys.items() for p in ('weight','bias')}
+    "Our keys for the state dict of torchvision's `alexnet`; raises `Refusal` if it is another's"
+    both = {f'{k}.{p}':f'{t}.{p}' for k,t in _tv_keys.items() for p in ('weight','bias')}
+    gone = [t for t in both.values() if t not in sd]
+    more = f', and {len(gone)-1} more'*(len(gone)>1)
+    if gone: raise Refusal(f"not torchvision's alexnet: {gone[0]} is missing{more}")
+    return {k:sd[t] for k,t in both.items()}
 
 # %% ../nbs/08_model.ipynb #30bb6c8b
 class Transforms:
@@ -304,14 +346,12 @@ def save_weights(
     note:dict=None, # More strings for its header
 ):
     "Write a network's weights, spec, class names and mean image to a safetensors file"
-    path = Path(path)
-    meta = dict(spec=json.dumps(asdict(model.spec)), n_classes=model.n_classes, width=model.width, size=model.size,
-                side=model.side, names=json.dumps(model.names), **(note or {}))
+    path,meta = Path(path),{**header(model), **(note or {})}
     ts = {k:v.detach().cpu().contiguous() for k,v in {**model.state_dict(), **(extra or {})}.items()}
     if model.mean is not None: ts['mean'] = model.mean.cpu().contiguous()
     tmp = path.with_name(path.name+'.partial')
     try:
-        save_file(ts, tmp, {'alexnet_nb':'1', **{k:str(v) for k,v in meta.items()}})
+        save_file(ts, tmp, {k:str(v) for k,v in meta.items()})
         tmp.replace(path)
     except Exception as e: raise Refusal(f'{path}: cannot be written: {e}') from e
     finally: tmp.unlink(missing_ok=True)
@@ -323,6 +363,29 @@ def _rebuild(spec):
     d.update(layers=tuple(Layer(**l) for l in d['layers']), input=InputSpec(**d['input']), pool=tuple(d['pool']))
     return Spec(**d)
 
+def _fill(spec, ts, n_classes, width=1., size=None):
+    "A network with these tensors; draws no random numbers first"
+    try:
+        with torch.device('meta'): m = AlexNet(spec, n_classes, width, size)
+    except Refusal: raise
+    except Exception as e:
+        raise Refusal(f'its table makes no network ({type(e).__name__})') from None
+    m.load_state_dict({k:v.detach().to(torch.float32, copy=True) for k,v in ts.items()}, assign=True)
+    return m
+
+def _ours(meta, ts):
+    "A network from a header and tensors of ours, which are taken out of `ts`"
+    try:
+        args = _rebuild(meta['spec']),int(meta['n_classes']),float(meta['width']),int(meta['size'])
+        names,side = json.loads(meta.get('names', 'null')),int(meta.get('side', 0))
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        raise Refusal(f'its header is damaged, or of another version ({type(e).__name__}: {e})') from None
+    own = {l.name for l in args[0].layers}
+    m = _fill(args[0], {k:ts.pop(k) for k in list(ts) if k.split('.')[0] in own}, *args[1:])
+    m.side,m.names = side or m.side,names
+    return m
+
+# %% ../nbs/08_model.ipynb #11366a30
 def read_weights(
     path:str|Path, # File written by save_weights
 )->tuple:          # The network, a dict of the other tensors, the header
@@ -332,26 +395,124 @@ def read_weights(
     except FileNotFoundError: raise Refusal(f'{path}: no such file') from None
     except Exception as e: raise Refusal(f'{path}: not a whole safetensors file ({e})') from None
     if 'alexnet_nb' not in meta: raise Refusal(f'{path}: safetensors, but not of this package (no spec in its header)')
-    m = AlexNet(_rebuild(meta['spec']), int(meta['n_classes']), float(meta['width']), int(meta['size']))
-    m.load_state_dict({k:ts.pop(k) for k in m.state_dict()})
-    m.side,m.names,m.mean = int(meta['side']),json.loads(meta['names']),ts.pop('mean', None)
+    try: m = _ours(meta, ts)
+    except Refusal as e: raise Refusal(f'{path}: {e}') from None
+    m.mean,m.origin = ts.pop('mean', None),f'weights of this package, {m.spec.name}'
     return m, ts, meta
 
-# %% ../nbs/08_model.ipynb #ded598ad
-def load_weights(
-    path:str|Path, # Our safetensors file, a run folder, or torchvision's alexnet .pth
-)->AlexNet:        # In evaluation mode
-    "Rebuild a network from a file; raises `Refusal` if the file is none that we know"
-    path = Path(path)
+# %% ../nbs/08_model.ipynb #b3fd2a12
+_names = 'conv1 conv2 conv3 conv4 conv5 fc6 fc7 fc8'.split()
+_caffe_mean = torch.tensor([122.67891434, 116.66876762, 104.00698793]) # RGB
+
+def _foreign(spec, sd):
+    "A network from somebody else's numbers, whose shapes say how wide it is and for how many classes"
+    own = {k:v for l in spec.layers for k,v in ((f'{l.name}.{p}', sd.get(f'{l.name}.{p}')) for p in ('weight','bias'))}
+    gone = [k for k,v in own.items() if v is None]
+    if gone: raise Refusal(f"the numbers do not fit: missing: {', '.join(gone[:3])}")
+    for l in spec.layers:
+        for p,n in (('weight', 4 if l.kernel else 2), ('bias', 1)): # Caffe's old blobs are (1,1,out,in) and (1,1,1,out)
+            while (t := own[f'{l.name}.{p}']).ndim>n and len(t)==1: own[f'{l.name}.{p}'] = t[0]
+    width = own['conv1.bias'].numel()/spec.layers[0].out
+    return _fill(spec, own, own['fc8.bias'].numel(), width)
+
+def _pools_first(spec):
+    "The spec of CaffeNet, from that of Caffe's alexnet"
+    return replace(spec, name='caffenet', layers=_with(spec.layers, conv1=dict(then='relu pool lrn'),
+                                                       conv2=dict(then='relu pool lrn')))
+
+# %% ../nbs/08_model.ipynb #cc1308e1
+def _from_rows(rows, caffe=True):
+    "A network from layers in their order: of Caffe's kind, or torchvision's where conv2 has one group"
+    ws = [ts for _,k,ts in rows if k in ('conv','fc') and ts]
+    if [len(o) for o in ws]!=[2]*8:
+        got = ', '.join(f'{n} {len(ts)}' for n,_,ts in rows if ts)
+        raise Refusal(f'expected 8 layers of 2 tensors, weights and biases; got {got[:80] or "none"}')
+    sd = {f'{l}.{p}':t for l,ts in zip(_names, ws) for p,t in zip(('weight','bias'), ts)}
+    w1,w2 = (sd[f'{k}.weight'] for k in _names[:2])
+    if w1.ndim!=4 or w1.shape[1]!=3: raise Refusal(f'expected conv1 (96,3,11,11), got {tuple(w1.shape)}')
+    if not caffe and w2.shape[1:2]==w1.shape[:1]: return _foreign(SPECS['torchvision'], sd)
+    steps = [k for _,k,_ in rows if k in ('lrn','pool')]
+    sd['conv1.weight'] = w1.flip(1)
+    return _foreign(_pools_first(SPECS['caffe']) if steps[:2]==['pool','lrn'] else SPECS['caffe'], sd)
+
+# %% ../nbs/08_model.ipynb #dabc987a
+_known_as = dict(caffe="Caffe's alexnet", caffenet='CaffeNet', torchvision="torchvision's alexnet")
+
+def _read_caffe(path):
+    m = _from_rows(read_caffe(path))
+    return m, f'{_known_as[m.spec.name]}, BGR turned to RGB', True
+
+def _read_onnx(path):
+    rows,ts,meta = read_onnx(path)
+    if 'alexnet_nb' not in meta:
+        m = _from_rows(rows, caffe=False)
+        bgr = m.spec.name!='torchvision'
+        return m, f'ONNX graph of {_known_as[m.spec.name]}' + ', BGR turned to RGB'*bgr, bgr
+    m = _ours(meta, {k:v.reshape(v.shape[:2]) if k.startswith('fc') and v.ndim==4 else v for k,v in ts.items()})
+    if 'mean' in meta: m.mean = _mean_image(np.frombuffer(base64.b64decode(meta['mean']), '<f4').copy(), m.side)
+    return m, f'ONNX graph of this package, {m.spec.name}', False
+
+def _read_pth(path):
+    return _foreign(SPECS['torchvision'], _from_torchvision(read_pth(path))), _known_as['torchvision'], False
+
+def _read_own(path):
+    m = read_weights(path)[0]
+    return m, m.origin, False
+
+_readers = {'.safetensors':_read_own, '.pth':_read_pth, '.pt':_read_pth, '.caffemodel':_read_caffe, '.onnx':_read_onnx}
+
+# %% ../nbs/08_model.ipynb #5eaf6bb7
+def _mean_image(mean, side):
+    "A mean image (side,side,3) from a file, an array, or three numbers"
+    if isinstance(mean, (str, Path)): mean = read_mean(fetch(mean) if is_url(mean) else mean)
+    x = torch.as_tensor(mean, dtype=torch.float32)
+    if x.numel()==3: x = x.reshape(3).expand(side, side, 3)
+    if x.numel()==side*side*3 and x.ndim==1: x = x.reshape(side, side, 3)
+    if x.shape!=(side,side,3):
+        raise Refusal(f'mean image: expected ({side},{side},3) or 3 numbers, got {tuple(x.shape)}')
+    return x.contiguous()
+
+def _beside(path):
+    "The mean image in the folder of Caffe's weights, or else the usual means of the channels"
+    fs = sorted(path.parent.glob('*.binaryproto'))
+    if len(fs)>1: raise Refusal(f'several mean images beside it ({fs[0].name}, {fs[1].name}); name one as mean')
+    return (fs[0], f'mean image {fs[0].name}') if fs else (_caffe_mean, 'usual means of the channels')
+
+def _find(path):
+    "The file with the weights: the path, or what lies in a folder"
     if path.is_dir():
         f = next((path/o for o in ('model.safetensors','last.safetensors') if (path/o).exists()), None)
         if f is None: raise Refusal(f'{path}: no weights in this folder (model.safetensors or last.safetensors)')
         path = f
     if not path.exists(): raise Refusal(f'{path}: no such file')
-    if path.suffix not in ('.pth','.pt'): return read_weights(path)[0].eval()
-    try: sd = _from_torchvision(torch.load(path, map_location='cpu', weights_only=True))
-    except Exception as e:
-        raise Refusal(f"{path}: not the weights of torchvision's alexnet ({type(e).__name__})") from None
-    m = AlexNet('torchvision', n_classes=len(sd['fc8.bias']))
-    m.load_state_dict(sd)
+    return path
+
+def _known(path):
+    suffix = Path(str(path).split('?')[0]).suffix.lower()
+    if suffix not in _readers:
+        raise Refusal(f"{path}: unknown kind of file {suffix!r}; there are {', '.join(_readers)}")
+    return _readers[suffix]
+
+# %% ../nbs/08_model.ipynb #e9cddd81
+def load_weights(
+    path:str|Path,   # A file or its address (https://…): .safetensors or a run folder of ours, .pth, .caffemodel, .onnx
+    mean=None,       # Mean image, if not the file's own: a .binaryproto, an array (side,side,3) or three numbers, RGB
+    sha256:str=None, # What the file's publisher says, 8 digits or more; the file is refused if it differs
+)->AlexNet:          # In evaluation mode; origin says what was recognized
+    "Rebuild a network from a file; raises `Refusal` if the file is none that we know"
+    if url := is_url(path):
+        _known(path)
+        path = fetch(str(path), sha256)
+    path = _find(Path(path))
+    read = _known(path)
+    check_sha256(path, sha256)
+    try:
+        m,m_origin,caffe = read(path)
+        if mean is None and caffe: mean,note = _beside(path)
+        else: note = 'mean image given' if mean is not None else ''
+        if mean is not None: m.mean = _mean_image(mean, m.side)
+    except Refusal as e:
+        if url: path.unlink(missing_ok=True)
+        raise (e if str(path) in str(e) else Refusal(f'{path}: {e}')) from None
+    m.origin = ', '.join(filter(None, (m_origin, note)))
     return m.eval()
