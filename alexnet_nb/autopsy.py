@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from .augment import CAFFE, Augment
 from .data import Loader, Pack, Refusal, mix, progress, write_text
-from .model import SPECS, AlexNet, Spec, Table
+from .model import SPECS, AlexNet, Spec
 from .results import Card
 from .split import apply_layer
 from .train import SGD2012, get_device
@@ -130,11 +130,12 @@ def autopsy(
     "Short runs of many variants and seeds; raises Refusal where nothing of that name is known"
     pack = pack if isinstance(pack, Pack) else Pack(pack)
     names = [k for k in VARIANTS if any(o.strip() in k for o in only.split(','))]
-    if pack.counts['train']<128: raise Refusal(f"{pack.path}: {pack.counts['train']} training images, fewer than a batch of 128")
+    if (n := pack.counts['train'])<128: raise Refusal(f'{pack.path}: {n} training images, fewer than a batch of 128')
     if not names: raise Refusal(f"no variant contains {only!r}; there are: {'; '.join(VARIANTS)}")
     folder,device = Path(folder),get_device(device)
     folder.mkdir(parents=True, exist_ok=True)
-    log,key = folder/'runs.jsonl',dict(pack=pack.sha256, steps=steps, width=width, size=size, n_classes=n_classes or pack.n_classes)
+    n_classes = n_classes or pack.n_classes
+    log,key = folder/'runs.jsonl',dict(pack=pack.sha256, steps=steps, width=width, size=size, n_classes=n_classes)
     rows = [json.loads(o) for o in log.read_text(encoding='utf-8').splitlines()] if log.exists() else []
     todo = [(s,k) for s in range(seeds) for k in names if not _find(rows, key, s, k)]
     with progress(total=len(todo)*steps, unit='step', desc='autopsy') as bar:
@@ -163,7 +164,8 @@ def summary(
     for k in dict.fromkeys(o['variant'] for o in rows):
         rs = [o for o in rows if o['variant']==k]
         ps = [plateau(o['losses'], classes) for o in rs]
-        out[k] = dict(plateau=_median(ps), plateaus=ps, **{s: _median([o['signal'][s] for o in rs]) for s in ('logits','common','grad')})
+        sig = {s: _median([o['signal'][s] for o in rs]) for s in ('logits','common','grad')}
+        out[k] = dict(plateau=_median(ps), plateaus=ps, **sig)
     return out
 
 def autopsy_card(
@@ -171,9 +173,11 @@ def autopsy_card(
     pack:Pack,   # Its data
     command:str, # That made them
     wall_s:float=None, # Seconds
-)->Card:         # With the losses of all runs as its spread
+)->Card:         # Its spread holds the losses of all runs, and of seed 0 the signal of each layer
     "The card of a series"
     o = rows[0]
     where = f"width {o['width']:g}, {o['size']} px, {o['n_classes']} outputs, {pack.n_classes} classes"
-    return Card(f'autopsy: {where}', summary(rows, pack.n_classes), 'steps', 128, '5', rows, sorted({r['seed'] for r in rows}),
-                command, pack.sha256, wall_s)
+    runs = [dict(variant=r['variant'], seed=r['seed'], losses=' '.join(f'{l:.3f}' for l in r['losses']),
+                 between={} if r['seed'] else {k:float(f'{v[1]:.3g}') for k,v in r['signal']['layers'].items()}) for r in rows]
+    return Card(f'autopsy: {where}', summary(rows, pack.n_classes), 'steps', o['steps'], '5', runs,
+                sorted({r['seed'] for r in rows}), command, pack.sha256, wall_s)

@@ -6,13 +6,12 @@
 __all__ = ['SPECS', 'Layer', 'Spec', 'Table', 'get_spec', 'compare', 'shapes', 'AlexNet', 'Transforms', 'save_weights',
            'read_weights', 'load_weights', 'export_onnx']
 
-# %% ../nbs/08_model.ipynb #df745d46
+# %% ../nbs/08_model.ipynb #3244e379
 import base64, json, math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np, torch
-import torch.nn.functional as F
 from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -25,7 +24,7 @@ from .formats import (check_sha256, export_onnx, fetch, header, is_url, read_caf
                                 read_onnx, read_pth)
 from .lrn import LRN, SpatialNorm
 from .pooling import MaxPool, pool_out
-from .split import GroupedLinear
+from .split import GroupedLinear, apply_layer, merge_state, pads
 
 # %% ../nbs/08_model.ipynb #856e6960
 _all_ = ['export_onnx']
@@ -168,11 +167,6 @@ def _sensible(n_classes, width, size):
     if not isinstance(width, (int, float)) or not 0<width<=16:
         raise Refusal(f'width {width!r}: must be a number above 0 and up to 16; 1 is the full width')
 
-def _pads(l, side):
-    "Zeros at the left/top and at the right/bottom of a map of `side` pixels"
-    if l.pad!='ceil': return int(l.pad),int(l.pad)
-    return 0, -(-(side-l.kernel)//l.stride)*l.stride + l.kernel - side
-
 # %% ../nbs/08_model.ipynb #ec0c7981
 def shapes(
     spec:str|Spec,      # The network
@@ -188,7 +182,7 @@ def shapes(
         out = n_classes if l is spec.layers[-1] else _scaled(l.out, width)
         if l.kernel:
             fan = c//l.groups*l.kernel**2
-            side = (side+sum(_pads(l, side))-l.kernel)//l.stride + 1
+            side = (side+sum(pads(l, side))-l.kernel)//l.stride + 1
         else: fan,side = c//l.groups*side*side,1
         rows.append(dict(name=l.name, out=out, side=side, fan_in=fan, units=out*side**2,
                          params=out*(fan+1), macs=out*fan*side**2))
@@ -243,12 +237,7 @@ def forward(self:AlexNet,
     if x.ndim!=4 or tuple(x.shape[1:])!=(3,self.size,self.size):
         raise ValueError(f'AlexNet: expected (N,3,{self.size},{self.size}), got {tuple(x.shape)}')
     for l in self.spec.layers:
-        if l.kernel:
-            a,b = _pads(l, x.shape[-1])
-            if a or b: x = F.pad(x, (a,b,a,b))
-        else: x = x.flatten(1)
-        x = getattr(self, l.name)(x)
-        for o in l.then.split(): x = self.between[o](x)
+        x = apply_layer(self, l, x)
         if l.name==upto: break
     return x
 
@@ -347,7 +336,8 @@ def save_weights(
 ):
     "Write a network's weights, spec, class names and mean image to a safetensors file"
     path,meta = Path(path),{**header(model), **(note or {})}
-    ts = {k:v.detach().cpu().contiguous() for k,v in {**model.state_dict(), **(extra or {})}.items()}
+    ts = merge_state({**model.state_dict(), **(extra or {})}, model.spec) # of columns, too, one network is written
+    ts = {k:v.detach().cpu().contiguous() for k,v in ts.items()}
     if model.mean is not None: ts['mean'] = model.mean.cpu().contiguous()
     tmp = path.with_name(path.name+'.partial')
     try:

@@ -115,7 +115,7 @@ class _Column(nn.Module):
             setattr(self, l.name, m)
         self.between = copy.deepcopy(model.between)
         for o in self.between.values():
-            if hasattr(o, 'groups'): o.groups //= 2
+            if getattr(o, 'groups', 1)>1: o.groups //= 2
     @property
     def device(self): return next(self.parameters()).device
 
@@ -127,7 +127,8 @@ def _refuse(spec, between):
     if odd: why = f'{odd[0]} has neither one group nor two'
     elif all(l.groups==1 for l in ls): why = 'it is one column, every layer reads all of the one before'
     elif ls[-1].groups!=1: why = f'{ls[-1].name} must read both columns'
-    elif any(getattr(between[o], 'groups', 2)!=2 for l in ls for o in l.then.split()):
+    elif any(getattr(between[o], 'groups', 2)!=2 and not getattr(between[o], 'within', False)
+             for l in ls for o in l.then.split()):
         why = 'the window of its response normalization crosses from one column to the other (lrn_groups=1)'
     else: return
     raise Refusal(f"{spec.name}: cannot be split, {why}; use one device, or a spec of two columns such as 'code2012'")
