@@ -115,11 +115,11 @@ def short_run(
         end = plateau(losses, pack.n_classes)
         if len(losses)>=steps or not math.isfinite(losses[-1]) or end and len(losses)>=end+20: return before,losses
 
-# %% ../nbs/explain/autopsy.ipynb #0027073f
+# %% ../nbs/explain/autopsy.ipynb #55ed8643
 def autopsy(
     pack:Pack|str,        # The data, or its folder
     folder:str|Path,      # Of the series: runs.jsonl with what is finished
-    only:str='',          # Variants whose names contain this, or one of several parts separated by commas
+    only:str='',          # Variants of this name, or whose names contain this; or several, separated by commas
     seeds:int=3,          # How many, from 0
     steps:int=300,        # At most, of each run
     width:float=1.,       # Share of the channels
@@ -129,13 +129,10 @@ def autopsy(
 )->list:                  # Dicts: variant, seed, signal, losses
     "Short runs of many variants and seeds; raises Refusal where nothing of that name is known"
     pack = pack if isinstance(pack, Pack) else Pack(pack)
-    names = [k for k in VARIANTS if any(o.strip() in k for o in only.split(','))]
+    names,device,log = _chosen(only),get_device(device),Path(folder)/'runs.jsonl'
     if (n := pack.counts['train'])<128: raise Refusal(f'{pack.path}: {n} training images, fewer than a batch of 128')
-    if not names: raise Refusal(f"no variant contains {only!r}; there are: {'; '.join(VARIANTS)}")
-    folder,device = Path(folder),get_device(device)
-    folder.mkdir(parents=True, exist_ok=True)
-    n_classes = n_classes or pack.n_classes
-    log,key = folder/'runs.jsonl',dict(pack=pack.sha256, steps=steps, width=width, size=size, n_classes=n_classes)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    key = dict(pack=pack.sha256, steps=steps, width=width, size=size, n_classes=n_classes or pack.n_classes)
     rows = [json.loads(o) for o in log.read_text(encoding='utf-8').splitlines()] if log.exists() else []
     todo = [(s,k) for s in range(seeds) for k in names if not _find(rows, key, s, k)]
     with progress(total=len(todo)*steps, unit='step', desc='autopsy') as bar:
@@ -146,6 +143,13 @@ def autopsy(
             write_text(log, ''.join(json.dumps(o)+'\n' for o in rows))
             bar.update(i*steps-bar.n)
     return [_find(rows, key, s, k) for k in names for s in range(seeds)]
+
+# %% ../nbs/explain/autopsy.ipynb #29966e61
+def _chosen(only):
+    parts = [o.strip() for o in only.split(',')]
+    names = [k for k in VARIANTS if any(o==k or o not in VARIANTS and o in k for o in parts)]
+    if not names: raise Refusal(f"no variant contains {only!r}; there are: {'; '.join(VARIANTS)}")
+    return names
 
 def _find(rows, key, seed, name):
     "The finished run of a variant and seed, if there is one"

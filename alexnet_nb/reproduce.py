@@ -35,7 +35,7 @@ def alexnet_reproduce(
     pack:str,            # Folder made by alexnet_prepare
     folder:str=None,     # Of the series, where finished runs are kept (default: runs/NAME-PACK)
     out:str=None,        # The card to write (default: card.json in that folder)
-    only:str=None,       # Variants whose names contain this, or one of several parts separated by commas
+    only:str=None,       # Variants of this name, or whose names contain this; or several, separated by commas
     seeds:int=None,      # How many
     steps:int=None,      # Of each run, at most
     width:float=None,    # Share of the channels
