@@ -181,7 +181,8 @@ def autopsy_card(
     "The card of a series"
     o = rows[0]
     where = f"width {o['width']:g}, {o['size']} px, {o['n_classes']} outputs, {pack.n_classes} classes"
+    def between(r): return {k:float(f'{v[1]:.3g}') for k,v in r['signal']['layers'].items()} if r['seed']==0 else {}
     runs = [dict(variant=r['variant'], seed=r['seed'], losses=' '.join(f'{l:.3f}' for l in r['losses']),
-                 between={} if r['seed'] else {k:float(f'{v[1]:.3g}') for k,v in r['signal']['layers'].items()}) for r in rows]
+                 between=between(r)) for r in rows]
     return Card(f'autopsy: {where}', summary(rows, pack.n_classes), 'steps', o['steps'], '5', runs,
                 sorted({r['seed'] for r in rows}), command, pack.sha256, wall_s)
