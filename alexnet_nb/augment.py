@@ -5,36 +5,47 @@
 # %% auto #0
 __all__ = ['PAPER', 'CODE2012', 'CAFFE', 'TORCHVISION', 'InputSpec', 'colour_scale', 'Augment', 'ten_views']
 
-# %% ../nbs/06_augment.ipynb #09525381
+# %% ../nbs/06_augment.ipynb #a75a4bfa
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-# %% ../nbs/06_augment.ipynb #397454fb
+from .data import Refusal
+
+# %% ../nbs/06_augment.ipynb #73aac47f
 @dataclass(frozen=True)
 class InputSpec:
     "How images reach the network: crops, mean and colour noise"
-    crops:str = 'image'       # A crop and a flip for each 'image', or one per 'chunk' of 32 consecutive images
+    crops:str = 'image'       # A crop and a flip per 'image', or per 'chunk' of 32 consecutive ones; '': the centre
+    mirror:bool = True        # Mirror half of them
     mean:str = 'crop'         # Subtract the mean image at the 'crop' or its 'centre'; 'channel': means, and / std
     colour:str = 'eigenvalue' # Scale of the noise along each component: 'eigenvalue', 'std', or '' for none
+    unit:float = 255.         # Grey levels that count as 1 in an eigenvalue: 255 for pixels 0..1, 1 for 0..255
     strength:float = .1       # Standard deviation of the noise in units of that scale
     shrink:bool = False       # Divide by 1+strength after the noise
+    def __post_init__(self):
+        for k,words in _words.items():
+            v = getattr(self, k)
+            if v not in words: raise Refusal(f'InputSpec: {k}={v!r} is unknown; use one of {words}')
+        if self.unit<=0 or self.strength<0: raise Refusal(f'InputSpec: unit={self.unit}, strength={self.strength}: '
+                                                          'unit must be above 0, strength 0 or more')
 
+_words = dict(crops=('image','chunk',''), mean=('crop','centre','channel'), colour=('eigenvalue','std',''))
 PAPER = InputSpec()
 CODE2012 = InputSpec(crops='chunk', mean='centre', colour='std', shrink=True)
 CAFFE = InputSpec(colour='')
 TORCHVISION = InputSpec(mean='channel', colour='')
 
-# %% ../nbs/06_augment.ipynb #076fd777
+# %% ../nbs/06_augment.ipynb #21065ed7
 def colour_scale(
     pca:dict,       # A pack's pca: 'std' and 'vectors', in pixels 0..255
-    spec:InputSpec, # Says whether eigenvalues or standard deviations are meant
+    spec:InputSpec, # Says whether eigenvalues, and of pixels in which unit, or standard deviations are meant
 )->torch.Tensor:    # (3,) grey levels of noise along each component, for strength 1
     "Scale of the colour noise along the principal components (section 4.1 and the 2012 code)"
     s = torch.tensor(pca['std'])
-    return s if spec.colour=='std' else s**2/255
+    return s if spec.colour=='std' else s**2/spec.unit
 
 # %% ../nbs/06_augment.ipynb #ad950165
 _imagenet = torch.tensor([[.485,.456,.406], [.229,.224,.225]]) # mean and std of torchvision, pixels 0..1
@@ -43,13 +54,6 @@ def _starts(side, size):
     "Corners of the five crops of the paper: top left, top right, bottom left, bottom right, centre"
     m = side-size
     return [(0,0), (0,m), (m,0), (m,m), (m//2,m//2)]
-
-def _crop(x, rows, cols, flip, size):
-    "Cut (n,size,size,3) out of `x` (N,S,S,3) or (S,S,3), image i at rows[i],cols[i], mirrored where flip[i]"
-    i = torch.arange(size, device=x.device)
-    r,c = rows[:,None]+i, cols[:,None]+torch.where(flip[:,None], size-1-i, i)
-    if x.ndim==3: return x[r[:,:,None], c[:,None,:]]
-    return x[torch.arange(len(x), device=x.device)[:,None,None], r[:,:,None], c[:,None,:]]
 
 def _resize(x, side):
     "Scale (N,S,S,3) squares to `side`, averaging where it shrinks them"
@@ -70,69 +74,126 @@ class Augment:
         size:int=None,    # Side of the crop; 7/8 of the pack's squares if not given
         device='cpu',     # Where batches are made
     ):                    # Raises ValueError if the pack's squares are smaller than the crop
-        self.spec,self.device = getattr(spec, 'input', spec),device
-        self.size = size or round(pack.size*7/8)
-        if self.size>pack.size: raise ValueError(f'crops of {self.size} pixels do not fit into squares of {pack.size}')
+        self.spec,self.device,self.square = getattr(spec, 'input', spec),device,pack.size
+        self.size = round(pack.size*7/8) if size is None else size
+        if not 0<self.size<=pack.size:
+            raise ValueError(f'crops of {self.size} pixels do not fit into squares of {pack.size}')
         self.side = pack.size if self.size>=.85*pack.size else round(self.size*8/7)
         self.mean = _resize(pack.mean[None], self.side)[0].to(device)
-        self.vectors = torch.tensor(pack.pca['vectors'], device=device)
-        self.scale = colour_scale(pack.pca, self.spec)
+        self.vectors,self.scale = torch.tensor(pack.pca['vectors']),colour_scale(pack.pca, self.spec)
+        self.channel = (255*_imagenet)[:,None].expand(2, self.size, 3).contiguous().to(device)
+        self.whole = torch.tensor(1+self.spec.strength, device=device)
         self.colour = bool(self.spec.colour) # Can be switched off, as in 2012 from epoch 67
-
-    def _finish(self, x, mean):
-        "Subtract the mean and put channels first (the result is channels_last in memory)"
-        x = x.float()
-        if self.spec.mean!='channel': return (x-mean).permute(0,3,1,2)
-        return ((x-255*_imagenet[0].to(x))/(255*_imagenet[1].to(x))).permute(0,3,1,2)
 
     def _centre_mean(self):
         t,c = (self.side-self.size)//2,self.size
         return self.mean[t:t+c, t:t+c]
+    def _squares(self, xb):
+        if not isinstance(xb, torch.Tensor): got = type(xb).__name__
+        elif xb.dtype!=torch.uint8 or xb.shape[1:]!=(self.square,self.square,3):
+            got = f"{str(xb.dtype).removeprefix('torch.')} {tuple(xb.shape)}"
+        else: return _resize(xb.to(self.device, non_blocking=True), self.side)
+        raise ValueError(f'Augment: expected uint8 ({",".join(map(str, ("N",self.square,self.square,3)))}), got {got}')
 
-    def _noise(self, n, g):
-        "Offsets (n,3) in grey levels"
-        a = torch.randn(n, 3, generator=g)*self.scale*self.spec.strength
-        return a.to(self.device) @ self.vectors
+# %% ../nbs/06_augment.ipynb #1c704481
+@patch
+def draws(self:Augment,
+    n:int,      # Images in the batch
+    seed:int=0, # The same seed gives the same numbers
+)->tuple:       # rows (n) and columns (n) of the crops, flips (n), noise (n,3) in grey levels, None if there is none
+    "The random choices for the images of a batch, made on the CPU"
+    g,s = torch.Generator().manual_seed(seed),self.spec
+    k = 32 if s.crops=='chunk' else 1
+    rows,cols = torch.randint(self.side-self.size+1, (2, -(-n//k)), generator=g)
+    flip = torch.rand(len(rows), generator=g)<.5
+    if not s.crops: rows,cols,flip = [torch.full_like(o, v) for o,v in zip((rows,cols,flip), (*self._centre(), False))]
+    if not s.mirror: flip = torch.zeros_like(flip)
+    noise = (torch.randn(n, 3, generator=g)*self.scale*s.strength) @ self.vectors if self.colour else None
+    return *(o.repeat_interleave(k)[:n] for o in (rows,cols,flip)), noise
 
-    def _squares(self, xb): return _resize(xb.to(self.device, non_blocking=True), self.side)
+@patch
+def _centre(self:Augment): return _starts(self.side, self.size)[-1]
 
-# %% ../nbs/06_augment.ipynb #300c618a
+# %% ../nbs/06_augment.ipynb #4712b11b
+def _crop(x, rows, cols, flip, size):
+    "Cut (n,size,size,3) out of `x` (N,S,S,3) or (S,S,3), image i at rows[i],cols[i], mirrored where flip[i]"
+    i = torch.arange(size, device=x.device)
+    r,c = rows[:,None]+i, cols[:,None]+torch.where(flip[:,None], size-1-i, i)
+    if x.ndim==3: return x[r[:,:,None], c[:,None,:]]
+    return x[torch.arange(len(x), device=x.device)[:,None,None], r[:,:,None], c[:,None,:]]
+
+@patch
+def _finish(self:Augment, x, mean, noise=None, out=None):
+    "Pixels (…,size,size,3) minus the mean, plus the noise"
+    if self.spec.mean!='channel': x = torch.sub(x, mean, out=out)
+    else:
+        m,s = self.channel.to(x.device)
+        x = torch.sub(x, m, out=out).div_(s)
+    if noise is not None:
+        x += noise
+        if self.spec.shrink: x /= self.whole
+    return x
+
+@patch
+def _at_once(self:Augment, x, rows, cols, flip, noise):
+    "All images by one indexing operation"
+    rows,cols,flip = torch.stack([rows,cols,flip]).to(x.device, non_blocking=True)
+    where = rows,cols,flip.bool(),self.size
+    mean = _crop(self.mean, *where) if self.spec.mean=='crop' else self._centre_mean()
+    noise = noise if noise is None else noise.to(x.device, non_blocking=True)[:,None,None]
+    return self._finish(_crop(x, *where), mean, noise)
+
+# %% ../nbs/06_augment.ipynb #5c2c290b
+@patch
+def _one_by_one(self:Augment, x, rows, cols, flip, noise):
+    "Image by image, each finished in place"
+    c,own = self.size,self.spec.mean=='crop'
+    out,mean = torch.empty(len(x), c, c, 3),self._centre_mean()
+    if noise is not None: noise = noise[:,None].repeat(1, c, 1) # one row of pixels; adding it is faster than one pixel
+    for i,(t,l,f) in enumerate(zip(rows.tolist(), cols.tolist(), flip.tolist())):
+        o = x[i, t:t+c, l:l+c]
+        if own: mean = self.mean[t:t+c, l:l+c]
+        if f: o,mean = o.flip(1),mean.flip(1) if own else mean
+        self._finish(o, mean, None if noise is None else noise[i], out[i])
+    return out
+
+# %% ../nbs/06_augment.ipynb #85e32eb0
 @patch
 def __call__(self:Augment,
     xb:torch.Tensor, # (N,S,S,3) uint8 squares
     seed:int=0,      # The same seed gives the same batch
-)->torch.Tensor:     # (N,3,size,size) float
+    start:int=0,     # Number of the first of these images, if they are only a part of the batch
+    total:int=None,  # Images in the whole batch, N if not given
+)->torch.Tensor:     # (N,3,size,size) float, channels_last in memory; raises ValueError for other squares
     "A random crop, flip and colour for training (section 4.1)"
-    g,n = torch.Generator().manual_seed(seed),len(xb)
-    k = 32 if self.spec.crops=='chunk' else 1
-    rows,cols = torch.randint(self.side-self.size+1, (2, -(-n//k)), generator=g)
-    flip = torch.rand(len(rows), generator=g)<.5
-    where = [o.repeat_interleave(k)[:n].to(self.device) for o in (rows,cols,flip)]
-    mean = _crop(self.mean, *where, self.size) if self.spec.mean=='crop' else self._centre_mean()
-    x = self._finish(_crop(self._squares(xb), *where, self.size), mean)
-    if not self.colour: return x
-    x = x + self._noise(n, g)[:,:,None,None]
-    return x/(1+self.spec.strength) if self.spec.shrink else x
+    x,n = self._squares(xb),len(xb)
+    total = n if total is None else total
+    if not 0<=start<=total-n: raise ValueError(f'Augment: expected a part of {total} images, got {start} to {start+n}')
+    mine = [o if o is None else o[start:start+n] for o in self.draws(total, seed)]
+    return (self._one_by_one if x.device.type=='cpu' else self._at_once)(x, *mine).permute(0,3,1,2)
 
 # %% ../nbs/06_augment.ipynb #00589d60
 @patch
 def views(self:Augment,
     xb:torch.Tensor, # (N,S,S,3) uint8 squares
     n:int=10,        # 1 for the centre crop, 10 for all
-):                   # Yields (N,3,size,size) float, one view after the other
+):                   # Yields (N,3,size,size) float, one view after the other; raises ValueError as when called
     "The centre crop, or the ten crops of the paper"
+    if n not in (1,10): raise ValueError(f'views: expected 1 or 10, got {n}')
     x,c,own = self._squares(xb),self.size,self.spec.mean=='crop'
     for flip in (False,) if n==1 else (False,True):
         for t,l in _starts(self.side, c)[-1:] if n==1 else _starts(self.side, c):
             crop,mean = x[:, t:t+c, l:l+c],self.mean[t:t+c, l:l+c] if own else self._centre_mean()
             if flip: crop,mean = crop.flip(2),mean.flip(1) if own else mean
-            yield self._finish(crop, mean)
+            yield self._finish(crop, mean).permute(0,3,1,2)
 
-# %% ../nbs/06_augment.ipynb #faca2e39
+# %% ../nbs/06_augment.ipynb #731b8b6a
 def ten_views(
     x:torch.Tensor, # (N,C,S,S) images
     size:int=224,   # Side of the views
-)->torch.Tensor:    # (10,N,C,size,size): corners, centre, then the same mirrored
+)->torch.Tensor:    # (10,N,C,size,size): corners, centre, then the same mirrored; raises ValueError if they do not fit
     "The ten crops of section 4.1; to predict, average the softmax over the first dimension"
+    if x.ndim!=4 or x.shape[2]!=x.shape[3] or x.shape[3]<size:
+        raise ValueError(f'ten_views: expected (N,C,S,S) with S of {size} or more, got {tuple(x.shape)}')
     v = torch.stack([x[..., t:t+size, l:l+size] for t,l in _starts(x.shape[-1], size)])
     return torch.cat([v, v.flip(-1)])
