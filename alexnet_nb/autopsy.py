@@ -115,7 +115,7 @@ def short_run(
         end = plateau(losses, pack.n_classes)
         if len(losses)>=steps or not math.isfinite(losses[-1]) or end and len(losses)>=end+20: return before,losses
 
-# %% ../nbs/explain/autopsy.ipynb #55ed8643
+# %% ../nbs/explain/autopsy.ipynb #e4d4c152
 def autopsy(
     pack:Pack|str,        # The data, or its folder
     folder:str|Path,      # Of the series: runs.jsonl with what is finished
