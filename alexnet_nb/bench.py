@@ -314,7 +314,8 @@ def _prepare_job(o, fs):
                 goal=goal if 'raw' in k else None) for k in calls if 'prepare' in k]
     rs += [Ratio(k, _images_per_s(k, fs.n), 'images per s and core') for k in calls]
     def minutes(call): return lambda t: TRAIN/fs.n*t[call]/CORES/60
-    rs += [Ratio(f'{TRAIN:,} images on {CORES} cores, computed: {k}', minutes(k), 'minutes') for k in calls if 'prepare' in k]
+    all_of_it = f'{TRAIN:,} images on {CORES} cores, computed'
+    rs += [Ratio(f'{all_of_it}: {k}', minutes(k), 'minutes') for k in calls if 'prepare' in k]
     return Job(f'{fs.what}, {fs.side} px', calls, rs, o.repeats, time.process_time)
 
 # %% ../nbs/11_bench.ipynb #8bc39b78
