@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from .augment import Augment
-from .data import Loader, Refusal, command, option, prepare, progress
+from .data import Loader, Refusal, command, option, prepare, progress, read_square
 from .demo import draw
 from .lrn import SpatialNorm, lrn
 from .model import AlexNet, Table, get_spec, shapes
@@ -309,9 +309,11 @@ def _torchvision(fs):
 def _prepare_job(o, fs):
     "Making packs against decoding alone"
     calls = {f'prepare, {s}':partial(_pack, fs, s) for s in ('raw','jpeg')} | _torchvision(fs)
+    calls['read_square'] = lambda: [read_square(f, fs.side) for f in fs.paths] and None
     goal = .8 if o.full and fs.photos else None
     rs = [Ratio(f'{k} against decode_jpeg and resize', _faster('decode_jpeg and resize', k), 'times as fast',
                 goal=goal if 'raw' in k else None) for k in calls if 'prepare' in k]
+    rs += [Ratio('prepare, raw against read_square', _faster('read_square', 'prepare, raw'), 'times as fast')]
     rs += [Ratio(k, _images_per_s(k, fs.n), 'images per s and core') for k in calls]
     def minutes(call): return lambda t: TRAIN/fs.n*t[call]/CORES/60
     all_of_it = f'{TRAIN:,} images on {CORES} cores, computed'
@@ -352,6 +354,7 @@ def _ours(o, pack, augment=False):
         for x,y in Loader(pack, bs=o.batch_size, workers=1): aug(x)
     return epoch
 
+# %% ../nbs/11_bench.ipynb #a4c57dde
 def _loader_job(o, fs):
     "Reading batches from packs, from files and from a tar"
     px = f'{fs.side}-pixel files'
@@ -362,7 +365,8 @@ def _loader_job(o, fs):
     calls = dict(zip(n, ours)) | {whole:_folder(o, fs.whole), small:_folder(o, fs.small)}
     if (w := _webdataset(o, fs.shard)): calls[web] = w
     goals = {whole:15., small:3.} if o.full and fs.photos else {}
-    rs = [Ratio(f'{a} against {b}', _faster(b, a, fs.n, n[a]), 'times as fast', goals.get(b) if a=='Loader, raw' else None)
+    def goal(a, b): return goals.get(b) if a=='Loader, raw' else None
+    rs = [Ratio(f'{a} against {b}', _faster(b, a, fs.n, n[a]), 'times as fast', goal(a, b))
           for a in n for b in calls if b not in n]
     rs += [Ratio(k, _images_per_s(k, n.get(k, fs.n)), 'images per s and core') for k in calls]
     sizes = {'files as they are':[fs.whole], px:[fs.small]}
