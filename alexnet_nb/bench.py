@@ -378,7 +378,7 @@ def data_jobs(
     o:Options, # How to measure
 )->list:       # Functions that set up a Job each
     "Making packs and reading them, against decoding alone and against the usual loaders"
-    fs = _Files(2*o.batch_size, round(o.size*8/7))
+    fs = _Files(4*o.batch_size, round(o.size*8/7)) # many, since prepare has some work that does not depend on them
     return [partial(_prepare_job, o, fs), partial(_loader_job, o, fs)]
 
 # %% ../nbs/11_bench.ipynb #bb82e86e
