@@ -17,8 +17,9 @@ setup(
     long_description=(here/'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     python_requires='>='+cfg['min_python'],
-    packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']), include_package_data=True,
+    packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']),
+    package_data={cfg['lib_path']: ['*.txt']},  # the table of classes
     install_requires=cfg['requirements'].split(),
-    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','onnx')},
+    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','onnx','parquet')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]})

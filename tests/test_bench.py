@@ -32,8 +32,27 @@ def test_writes_a_card(bench, tmp_path, what):
     assert len({o['place'] for o in ls})==3 # two places, and the training step
     for o in ls: assert 0<o['low']<=o['median']<=o['high'] and o['n']==1, o
     for o in ls: assert o['what'] in r.stdout
-    assert 'bench_lrn.json' in r.stdout.splitlines()[-1]
-    assert [o.name for o in (tmp_path/'work').iterdir()]==['bench_lrn.json']
+    cards = sorted(f'bench_{o}.json' for o in what or ['lrn','data'])
+    assert all(o in r.stdout for o in cards)
+    assert sorted(o.name for o in (tmp_path/'work').iterdir())==cards
+
+@pytest.mark.parametrize('photos', [True, False])
+def test_data(bench, tmp_path, request, monkeypatch, photos):
+    "Packs and loaders, on photographs or on drawn pictures; on the CPU and one thread whatever is asked for"
+    if photos: request.getfixturevalue('data_dir')
+    else: monkeypatch.delenv('ALEXNET_NB_DATA', raising=False)
+    monkeypatch.setenv('TMPDIR', str(tmp_path)) # so that what is left behind would be seen
+    r = bench('data', *tiny, '--threads', 2, '--out', 'card.json')
+    assert r.returncode==0, r.stderr
+    card = json.loads((tmp_path/'work/card.json').read_text())
+    assert card['claim']=='2' and card['versions']['threads']==1 and 'width' not in card['name']
+    what = {o['what'] for o in card['spread']}
+    assert {'prepare, raw','prepare, jpeg','Loader, raw','Loader, jpeg','ImageFolder, 73-pixel files'}<=what
+    assert any('16 cores, computed' in o for o in what) and not card['value']
+    for o in card['spread']:
+        assert 0<o['low']<=o['median']<=o['high'] and o['n']==1, o
+        assert ('photographs of ILSVRC' if photos else 'drawn pictures') in o['place']
+    assert not list(tmp_path.glob('alexnet_bench*'))
 
 def test_options(bench, tmp_path):
     "Other kinds of arrays, no training step, a card in a file of its own"
