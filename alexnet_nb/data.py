@@ -45,12 +45,23 @@ def _open(data, name):
     try: im = Image.open(io.BytesIO(data), formats=_formats)
     except UnidentifiedImageError as e:
         raise type(e)(f'cannot identify image file; it begins with {data[:9]!r}') from None
+    except Image.DecompressionBombError as e: raise ValueError(f'more than {_most:,} pixels') from e
     if im.width*im.height>_most: raise ValueError(f'{im.width}x{im.height}: more than {_most:,} pixels')
     kind,said = im.format.replace('MPO', 'JPEG'),_endings.get(Path(name).suffix.lower())
     notes = [f'is a {kind}'] if said and said!=kind else []
-    if kind=='JPEG' and b'\xff\xd9' not in data[-1024:]: notes.append('no end marker')
+    if kind=='JPEG' and b'\xff\xd9' not in data[-1024:]:
+        if not _is_whole(data): raise OSError('image file is truncated')
+        im = Image.open(io.BytesIO(data+b'\xff\xd9'))
+        notes.append('no end marker')
     return im, notes
 
+def _is_whole(jpeg):
+    "Whether a JPEG without its end marker holds all pixels: then what follows it does not change them"
+    def pixels(pad): return Image.open(io.BytesIO(jpeg.rstrip(b'\xff')+pad*64+b'\xff\xd9')).tobytes()
+    try: return pixels(b'\0')==pixels(b'\x55')
+    except OSError: return False
+
+# %% ../nbs/01_data.ipynb #e4e3592e
 def _rgb(im):
     "An RGB picture from one of any mode"
     if im.mode=='F': raise ValueError('pixels are floating-point numbers of no known range')

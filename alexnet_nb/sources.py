@@ -214,6 +214,11 @@ def _packer(path):
 
 def _damaged(path, why): return Refusal(f'{path}: damaged or incomplete archive ({why}); fetch it again')
 
+def _tar(f, where, mode='r:'):
+    "The tar in the open file `f`; raises Refusal if it is none"
+    try: return tarfile.open(fileobj=f, mode=mode)
+    except (*_bad_tar, OSError) as e: raise Refusal(f'{where}: not an archive that can be read ({e})') from e
+
 def _members(t, path):
     "The members of a tar, none of them kept in memory"
     try:
@@ -241,8 +246,7 @@ def _tar_entries(path, texts, refused, part=0):
     "(name, part, at, size) of the files of a tar; `texts` gets the known tables, `refused` what is left out"
     packer = _packer(path)
     with (packer or open)(path, 'rb') as f:
-        try: t = tarfile.open(fileobj=f, mode='r|' if packer else 'r:')
-        except _bad_tar as e: raise Refusal(f'{path}: not an archive that can be read ({e})') from e
+        t = _tar(f, path, 'r|' if packer else 'r:')
         size = 1<<62 if packer else os.path.getsize(path)
         for m in _members(t, path):
             name = re.sub(r'^(\./)+', '', m.name)
@@ -353,26 +357,25 @@ def _numbers(data, where):
     try: return [int(o) for o in data.split()]
     except ValueError as e: raise Refusal(f'{where}: expected one number per line ({e})') from e
 
-# %% ../nbs/explain/sources.ipynb #33b1540e
+# %% ../nbs/explain/sources.ipynb #880a6b04
 def _class_tars(path, part, patch, refused):
     "(name, class, part, at, size) of the images in a tar of class tars"
-    with tarfile.open(path, 'r:') as outer:
-        bar = progress(total=os.path.getsize(path), desc='reading '+path.name, unit='B', unit_scale=True)
+    with open(path, 'rb') as whole, progress(total=os.path.getsize(path), desc='reading '+path.name, unit='B',
+                                             unit_scale=True) as bar:
+        outer = _tar(whole, path)
         for o in _members(outer, path):
             bar.update(o.offset_data+o.size-bar.n)
             if not o.isfile() or not o.name.endswith('.tar'): continue
             where,cls,f = f'{path}: {o.name}',Path(o.name).stem,outer.extractfile(o)
             _check_member(o, os.path.getsize(path), path)
-            try: inner = tarfile.open(fileobj=f, mode='r:')
-            except _bad_tar as e: raise Refusal(f'{where}: damaged class archive ({e}); fetch it again') from e
+            inner = _tar(f, where)
             for m in _members(inner, where):
-                why,name = _check_member(m, o.size, where),Path(m.name).name
                 if m.isdir(): continue
+                why,name = _check_member(m, o.size, where),Path(m.name).name
                 if why: refused.append((f'{cls}/{m.name}', why)); continue
                 yield (f'train/{cls}/{name}', cls, *patch.get(name, (part, o.offset_data+m.offset_data, m.size)))
             _check_end(f, inner.offset, where)
-        bar.close()
-        with open(path, 'rb') as f: _check_end(f, outer.offset, path)
+        _check_end(whole, outer.offset, path)
 
 # %% ../nbs/explain/sources.ipynb #98932bfa
 def _heap(path, part, split, numbers, synsets, patch, refused):
@@ -514,7 +517,8 @@ def _cifar_parts(src):
         d = next(o for o in (src, src/'cifar-10-batches-py', src/'cifar-10-batches-bin')
                  if (o/'data_batch_1').exists() or (o/'data_batch_1.bin').exists())
         return {o.name:o.read_bytes() for o in d.iterdir() if o.name in names}
-    with tarfile.open(src) as t:
+    with (_packer(src) or open)(src, 'rb') as f:
+        t = _tar(f, src)
         return {o:t.extractfile(m).read() for m in _members(t, src) if (o := Path(m.name).name) in names and m.isfile()}
 
 def _batch(data, name, src):

@@ -1,0 +1,308 @@
+"Data as it comes: archives, odd files, kills, memory. What needs no process of its own runs in this one."
+import io, itertools, json, multiprocessing, os, pickle, random, resource, shutil, signal, subprocess, sys, tarfile, time
+from pathlib import Path
+
+import numpy as np, pytest
+from PIL import Image, ImageOps
+
+from alexnet_nb.data import Loader, Pack, Refusal, alexnet_prepare, open_picture, prepare, read_square
+from alexnet_nb.sources import find_source, ilsvrc_words, read_synsets
+from archives import Fake, cifar, meta_mat, put, tar
+from malformed import files, orientation, photo, saved, ycck
+
+bin = Path(sys.executable).parent
+wnids = list(ilsvrc_words())
+
+def pictures(folder=None):
+    "A function that returns another JPEG at each call: real photographs if there are any, else drawn ones"
+    from alexnet_nb.demo import draw
+    if folder and (folder/'ilsvrc-sample').is_dir():
+        found = itertools.cycle([o.read_bytes() for o in sorted((folder/'ilsvrc-sample').glob('*.JPEG'))
+                                 if o.stat().st_size<60_000])
+        return lambda: next(found)
+    n = itertools.count()
+    small = [saved(draw(i%10, np.random.default_rng(i)).convert('RGB').resize((40,30+i%7)), 'JPEG') for i in range(50)]
+    return lambda: small[next(n)%50]
+
+def same(a, b): return a.meta['sha256']==b.meta['sha256'] and [o[0] for o in a.meta['classes']]==[o[0] for o in b.meta['classes']]
+def message(f, *args, **kw):
+    with pytest.raises(Refusal) as e: f(*args, **kw)
+    assert '\n' not in str(e.value)
+    return str(e.value)
+
+@pytest.fixture(scope='module')
+def fake(): return Fake(pictures(), random.Random(0).sample(wnids, 12), n_train=5, n_val=3)
+
+@pytest.fixture(scope='module')
+def want(fake, tmp_path_factory):
+    "The pack of the pictures in plain folders"
+    d = tmp_path_factory.mktemp('want')
+    return prepare(fake.folders(d/'folders'), d/'pack', size=32)
+
+def packed(src, tmp_path, **kw):
+    said = []
+    return prepare(src, tmp_path/'pack', size=32, tell=said.append, **kw), said
+
+# --- Forms
+
+@pytest.mark.parametrize('zipped', [True,False])
+def test_ilsvrc_2012(fake, want, tmp_path, zipped):
+    "A tar of tars, labels in the order of ILSVRC's numbers: the same pack as from folders"
+    p,said = packed(fake.archives(tmp_path/'src', zipped), tmp_path)
+    assert same(p, want) and 'ILSVRC-2012' in said[0] and '60 train + 36 val images of 12 classes' in said[0]
+    assert '1,281,107 fewer than the 1,281,167 published' in said[1] and '49,964 fewer' in said[2]
+    assert p.names[0]==f'word of {p.wnids[0]}'
+    assert same(prepare(tmp_path/'src/ILSVRC2012_img_train.tar', tmp_path/'p2', size=32), want)
+
+def test_ilsvrc_2010(tmp_path):
+    "The set of the paper's Table 1: a third split, with its labels, and the archive of patches"
+    f = Fake(pictures(), wnids[5:9], n_train=3, n_val=2, n_test=4, year='2010')
+    src = f.archives(tmp_path/'src')
+    name,w,_ = f.test[3]
+    tar(src/'patch_images.tar', {f'patch_images/test/{name}': saved(Image.new('RGB', (9,9), (255,0,0)), 'PNG')})
+    p,said = packed(src, tmp_path)
+    assert p.counts==dict(train=12, val=8, test=16) and '1,261,406' in said[1] and '150,000' in said[3]
+    for k,rows in ('val',f.val), ('test',f.test):
+        names = (p.path/f'{k}_names.txt').read_text().split()
+        assert {n.split('/')[-1]:p.wnids[c] for n,c in zip(names, p.labels(k))}=={n:w for n,w,_ in rows}
+    assert (p.images('test')[names.index('test/'+name)]==[255,0,0]).all()
+    assert len(Loader(p, 'test', bs=5))==4
+
+def test_kaggle(fake, want, tmp_path):
+    src = fake.kaggle(tmp_path/'src')
+    for i,o in enumerate(('', 'ILSVRC', 'ILSVRC/Data/CLS-LOC')):
+        p = prepare(src/o, tmp_path/f'p{i}', size=32)
+        assert same(p, want) and 'Kaggle' in p.meta['kind']
+
+@pytest.mark.parametrize('end', ['tar','tar.gz','tar.xz','tar.bz2'])
+def test_tars(fake, want, tmp_path, end):
+    with tarfile.open(tmp_path/f'a.{end}', 'w:'+end.split('.')[-1] if '.' in end else 'w') as t:
+        t.add(want.path.parent/'folders', 'some/where')
+    for storage in ('raw','jpeg'):
+        p = prepare(tmp_path/f'a.{end}', tmp_path/storage, size=32, storage=storage)
+        if storage=='raw': assert same(p, want)
+    assert same(p, prepare(want.path.parent/'folders', tmp_path/'jpeg2', size=32, storage='jpeg'))
+
+def test_parquet(fake, want, tmp_path):
+    "Shards in an order of their own, all thousand names in their metadata: WordNet ids come back"
+    pytest.importorskip('pyarrow')
+    f = Fake(pictures(), wnids, n_train=1, n_val=1)
+    src = f.parquet(tmp_path/'src', names=list(ilsvrc_words().values()))
+    p = prepare(src, tmp_path/'p', size=16)
+    assert same(p, prepare(f.folders(tmp_path/'folders'), tmp_path/'p2', size=16)) and 'of ImageNet' in p.meta['kind']
+    p = prepare(fake.parquet(tmp_path/'few'), tmp_path/'p3', size=32)
+    assert p.counts==want.counts and p.names[3]==f'word of {want.wnids[3]}' and p.wnids[3]=='03'
+    assert (p.labels()==want.labels()).all() and (p.images()[:]==want.images()[:]).all()
+
+def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+    (tmp_path/'train-00000-of-00001.parquet').write_bytes(b'PAR1')
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    monkeypatch.setitem(sys.modules, 'pyarrow.parquet', None)
+    assert 'pip install pyarrow' in message(find_source, tmp_path)
+
+@pytest.mark.parametrize('binary', [False,True])
+def test_cifar(tmp_path, binary):
+    name = 'cifar-10-batches-' + ('bin' if binary else 'py')
+    made = cifar(tmp_path/name, binary=binary)
+    with tarfile.open(tmp_path/'c.tar.gz', 'w:gz') as t: t.add(tmp_path/name, name)
+    a,b = prepare(tmp_path/name, tmp_path/'a', size=32),prepare(tmp_path/'c.tar.gz', tmp_path/'b', size=32)
+    assert same(a, b) and a.counts==dict(train=100, val=20) and a.names[3]=='cat' and 'CIFAR-10' in a.meta['kind']
+    x,y = made['test_batch']
+    want = x.reshape(-1,3,32,32).transpose(0,2,3,1)[np.argsort(y, kind='stable')]
+    assert (a.images('val')[:]==want).all() and (a.labels('val')==np.sort(y)).all()
+
+def test_real_cifar(data_dir, tmp_path):
+    s = find_source(data_dir/'cifar10.tar.xz')
+    assert {k:len(v) for k,v in s.splits.items()}==dict(train=50_000, val=10_000) and len(s.classes)==10
+
+def test_real_photographs(data_dir, tmp_path):
+    "A thousand classes in archives of the true structure, of real pictures: the labels are torchvision's"
+    f = Fake(pictures(data_dir), wnids, n_train=1, n_val=1)
+    p = prepare(f.archives(tmp_path/'src'), tmp_path/'pack', size=16)
+    assert p.wnids==wnids and p.names[:2]==['word of n01440764','word of n01443537']
+    assert (p.labels()==np.arange(1000)).all() and (p.labels('val')==np.arange(1000)).all()
+    names = [o.split('/')[-1] for o in (p.path/'val_names.txt').read_text().split()]
+    assert {n:wnids[i] for i,n in enumerate(names)}=={n:w for n,w,_ in f.val}
+
+# --- What is wrong is said
+
+def test_pickles_do_not_run(tmp_path):
+    cifar(tmp_path/'c')
+    class Evil:
+        def __reduce__(self): return os.system, (f'touch {tmp_path}/ran',)
+    (tmp_path/'c/data_batch_3').write_bytes(pickle.dumps(Evil()))
+    assert 'data_batch_3: not a plain pickle' in message(find_source, tmp_path/'c')
+    assert not (tmp_path/'ran').exists()
+
+def test_damaged_archives(fake, tmp_path):
+    src = fake.archives(tmp_path/'src')
+    train,val,kit = (next(src.glob(o)) for o in ('*train*','*val*','*devkit*'))
+    def broken(f, data):
+        old = f.read_bytes()
+        f.write_bytes(data(old)) if data else f.unlink()
+        try: return message(find_source, src)
+        finally: f.write_bytes(old)
+    assert 'img_val.tar: missing' in broken(val, None)
+    assert 'devkit_t12.tar.gz: missing' in broken(kit, None)
+    assert 'devkit_t12.tar.gz: damaged' in broken(kit, lambda o: o[:len(o)//2])
+    for n in (100, 700, 20_000, 40_001, 60_000): assert 'damaged' in broken(train, lambda o: o[:n]), n
+    assert 'img_val.tar' in broken(val, lambda o: o[:5000])
+    assert 'damaged' in broken(train, lambda o: o[:3000]+bytes(range(256))*8+o[5048:])
+    ok = {'ILSVRC2012_devkit_t12/data/meta.mat':meta_mat([(1,'n1','one')], '2012'),
+          'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt':b'1\n1\n'}
+    kit.unlink()
+    for change,said in (({}, 'is not among the 2'), ({'ILSVRC2012_devkit_t12/data/meta.mat':b'not a table'}, 'cannot be read'),
+                        ({'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt':b'9\n'*36}, 'unknown to meta.mat'),
+                        ({'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt':b'a\n'}, 'expected one number')):
+        tar(kit, ok|change, 'w:gz')
+        assert said in message(find_source, src)
+    for o in (b'', meta_mat([(1,'n1','one')], '2012')[:200]): assert 'cannot be read' in message(read_synsets, o)
+
+def test_one_line_and_exit_code_2(fake, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'page.tar').write_text('<html>')
+    (tmp_path/'flat/train/a').mkdir(parents=True); (tmp_path/'flat/val').mkdir()
+    shutil.copytree(tmp_path/'flat/train/a', tmp_path/'flat/train/b')
+    for o in 'train/a/1.jpg','train/b/1.jpg','val/1.jpg': (tmp_path/'flat'/o).write_bytes(pictures()())
+    for args,said in ((['page.tar','x'], 'page.tar: not an archive'), (['flat','x'], 'LOC_val_solution.csv'),
+                      (['flat'], 'DST is missing'), (['flat','x','--storage','png'], "'png' is unknown"),
+                      (['flat','x','--max_bad','7'], 'max_bad 7'), (['flat','--verify'], 'not a pack')):
+        monkeypatch.setattr(sys, 'argv', ['alexnet_prepare', *args])
+        with pytest.raises(SystemExit) as e: alexnet_prepare()
+        err = capsys.readouterr().err
+        assert e.value.code==2 and said in err and err.count('\n')==1, err
+    assert not list(tmp_path.glob('x*'))
+
+# --- Files
+
+def test_malformed(tmp_path):
+    "Each file of the list is taken, repaired or refused as it should be, and the pack says so"
+    odd = [o for o in files()]
+    assert len(odd)>=40
+    for c in 'ab':
+        for s in ('train','val'):
+            (tmp_path/'src'/s/c).mkdir(parents=True)
+            (tmp_path/'src'/s/c/'good.png').write_bytes(saved(photo(), 'PNG'))
+    for name,data,_ in odd: (tmp_path/'src/train/a'/name).write_bytes(data)
+    os.symlink('/etc/hostname', tmp_path/'src/train/a/link_out.JPEG')
+    os.symlink('nowhere', tmp_path/'src/train/a/link_to_nothing.JPEG')
+    os.symlink('..', tmp_path/'src/train/a/circle')
+    os.symlink('good.png', tmp_path/'src/train/b/link_to_good.png')
+    with open(os.fsencode(tmp_path/'src/train/a')+b'/bytes_\xff\n.JPEG', 'wb') as f: f.write(odd[0][1])
+    os.mkfifo(tmp_path/'src/train/a/pipe.JPEG')
+    assert 'are refused, more than 10% of all' in message(prepare, tmp_path/'src', tmp_path/'p', size=128)
+    assert not list(tmp_path.glob('p*'))
+    p = prepare(tmp_path/'src', tmp_path/'p', size=128, max_bad=.9)
+    said = {o['file']:f"{o['action']}: {o['reason']}" for o in map(json.loads, (p.path/'repairs.jsonl').open())}
+    names = (p.path/'train_names.txt').read_text().splitlines()
+    assert len(names)==p.counts['train'] and 'train/a/bytes_\\udcff\\n.JPEG' in names and 'train/b/link_to_good.png' in names
+    for name,_,outcome in odd:
+        got,name = said.get(f'train/a/{name}', ''),f'train/a/{name}'
+        if outcome is None: assert name not in said and name not in names; continue
+        kind,_,why = outcome.partition(':')
+        assert got.startswith(kind) and why.strip() in got and (kind or not got), (name, outcome, got)
+        assert (name in names)==(kind!='refused')
+    assert 'cannot identify' in said['train/a/link_out.JPEG'] and said['train/a/link_to_nothing.JPEG'].startswith('refused')
+    assert str(tmp_path) not in json.dumps(said)
+    with tarfile.open(tmp_path/'src.tar.gz', 'w:gz') as t:  # the same out of a stream: gaps where files are refused
+        t.add(tmp_path/'src', 'src', filter=lambda m: m if m.isdir() or m.isreg() else None)
+    for o in Path(tmp_path/'src').rglob('*'): o.is_symlink() and o.unlink()
+    a,b = (prepare(tmp_path/o, tmp_path/f'p_{o}', size=128, max_bad=.9) for o in ('src','src.tar.gz'))
+    assert same(a, b) and (a.path/'repairs.jsonl').read_text()==(b.path/'repairs.jsonl').read_text()
+
+def test_colours():
+    "Four-colour and turned pictures look like their originals, 16 bits like 8"
+    im = photo()
+    for data in (saved(im.convert('CMYK'), 'JPEG', quality=95), ycck(im)):
+        x = read_square(data, 64)[0].astype(int)
+        assert np.abs(x-read_square(saved(im, 'PNG'), 64)[0]).mean()<3
+    for i in range(1, 9):
+        data = orientation(im, i)
+        assert np.array_equal(open_picture(data)[0], ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+
+# --- Going on
+
+def slowly(src, dst, storage):
+    "Prepare in small steps, with the state written after each"
+    import alexnet_nb.data as d
+    d._save_every,d._chunk,old = 0,4,d._decode
+    def decode(*a): time.sleep(.005); return old(*a)
+    d._decode = decode
+    prepare(src, dst, size=32, storage=storage, workers=2, max_bad=.5)
+
+@pytest.mark.parametrize('form,storage', [('folders','raw'), ('folders','jpeg'), ('tar.gz','raw'), ('tar.gz','jpeg'), ('tar','raw')])
+def test_killed(tmp_path, form, storage):
+    "Killed ten times at any moment, with refused files among the good ones: the same checksums"
+    src = Fake(pictures(), wnids[:9], n_train=30, n_val=3).folders(tmp_path/'src')
+    for i,o in enumerate(sorted(src.rglob('*.JPEG'))):
+        if i%11==5: o.write_bytes(b'no image')
+    if form!='folders':
+        with tarfile.open(tmp_path/f'src.{form}', 'w:gz' if form=='tar.gz' else 'w') as t: t.add(src, 'src')
+        src = tmp_path/f'src.{form}'
+    want = prepare(src, tmp_path/'want', size=32, storage=storage, max_bad=.5)
+    rng,kills,seen = random.Random(form+storage),0,set()
+    for i in itertools.count():
+        p = multiprocessing.get_context('fork').Process(target=slowly, args=(src, tmp_path/'pack', storage))
+        p.start()
+        p.join(rng.random()*.25 if kills<10 else 60)
+        if p.is_alive(): p.kill(); kills += 1
+        p.join()
+        state = tmp_path/'pack.partial/work/train_state.npz'
+        if state.exists():
+            with np.load(state) as o: seen.add(o['at'][0].item())
+        if (tmp_path/'pack').exists():
+            if kills>=10: break
+            assert same(Pack(tmp_path/'pack'), want)
+            shutil.rmtree(tmp_path/'pack')
+    assert kills==10 and len(seen)>2, (kills, seen)
+    assert same(Pack(tmp_path/'pack'), want)
+    for o in ('repairs.jsonl','train_names.txt','pca.json'): assert (tmp_path/'pack'/o).read_text()==(want.path/o).read_text()
+    assert sorted(o.name for o in (tmp_path/'pack').iterdir())==sorted(o.name for o in want.path.iterdir())
+    assert not list(tmp_path.glob('*.partial'))
+
+def test_two_at_once(fake, want, tmp_path):
+    "A second preparation of the same pack is refused, and the first is not disturbed"
+    src = want.path.parent/'folders'
+    p = multiprocessing.get_context('fork').Process(target=slowly, args=(src, tmp_path/'pack', 'raw'))
+    p.start()
+    while not (tmp_path/'pack.partial/job.json').exists(): time.sleep(.005)
+    assert 'another alexnet_prepare is at work' in message(prepare, src, tmp_path/'pack', size=32)
+    p.join()
+    assert same(Pack(tmp_path/'pack'), want)
+
+def test_other_settings_start_over(fake, want, tmp_path):
+    "What a kill left is used for the same settings only"
+    src = want.path.parent/'folders'
+    p = multiprocessing.get_context('fork').Process(target=slowly, args=(src, tmp_path/'pack', 'jpeg'))
+    p.start()
+    while not (tmp_path/'pack.partial/work/train_state.npz').exists(): time.sleep(.005)
+    p.kill(); p.join()
+    p,said = packed(src, tmp_path)
+    assert same(p, want) and 'going on' not in str(said)
+
+def test_verify(want, tmp_path, monkeypatch, capsys):
+    p = Pack(shutil.copytree(want.path, tmp_path/'p'))
+    monkeypatch.setattr(sys, 'argv', ['alexnet_prepare', str(p.path), '--verify'])
+    alexnet_prepare()
+    assert 'as they were made' in capsys.readouterr().out
+    with open(p.path/'train_images.npy', 'r+b') as f: f.seek(5000); f.write(b'x')
+    assert 'train_images.npy: differs' in message(p.verify)
+    (p.path/'train_images.npy').unlink()
+    assert 'train_images.npy: missing' in message(p.verify)
+
+peak = """
+import sys, resource, alexnet_nb.data as d
+p = d.prepare(sys.argv[1], sys.argv[2], size=128, storage=sys.argv[3], workers=2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024)
+"""
+
+def test_memory(tmp_path):
+    "Ten times the images, hardly more memory: what it takes besides a list of names is a few chunks"
+    data,mb = [pictures()() for _ in range(40)],{}
+    for n in (150, 1500):
+        tar(tmp_path/f'{n}.tar', {f'{c}/{i:06d}.JPEG':data[(c+i)%40] for c in (1,2) for i in range(n)})
+        r = subprocess.run([sys.executable, '-c', peak, tmp_path/f'{n}.tar', tmp_path/f'p{n}', 'jpeg'], capture_output=True, text=True)
+        assert r.returncode==0, r.stderr
+        mb[n] = int(r.stdout)
+    print(mb)
+    assert mb[1500]-mb[150]<40, mb  # the array of squares would be 150 MB
