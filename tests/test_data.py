@@ -67,6 +67,14 @@ def test_ilsvrc_2010(tmp_path):
     assert (p.images('test')[names.index('test/'+name)]==[255,0,0]).all()
     assert len(Loader(p, 'test', bs=5))==4
 
+def test_pack_inside_of_its_source(fake, tmp_path, monkeypatch):
+    "`alexnet_prepare . pack` does not take its own beginnings for a class"
+    fake.folders(tmp_path/'src')
+    monkeypatch.chdir(tmp_path/'src/train')
+    assert prepare('.', 'pack', size=32).n_classes==12
+    monkeypatch.chdir(tmp_path/'src')
+    assert prepare('.', 'pack', size=32).n_classes==12
+
 def test_kaggle(fake, want, tmp_path):
     src = fake.kaggle(tmp_path/'src')
     for i,o in enumerate(('', 'ILSVRC', 'ILSVRC/Data/CLS-LOC')):
