@@ -198,15 +198,19 @@ class _Growing:
             self.visited,self.ok,self.sizes,self.total,self.gram = (o[k] for k in 'visited ok sizes total gram'.split())
             self.done,self.end,self.noted = o['at'].tolist()
 
-# %% ../nbs/01_data.ipynb #749481d7
+# %% ../nbs/01_data.ipynb #8fc80557
 @patch
-def _save(self:_Growing):
-    "Write down the state; the data before it must be on the disk first"
-    for o in (self.f, self.log): o.flush(); os.fsync(o.fileno())
-    tmp = self.state.with_suffix('.partial')
-    with open(tmp, 'wb') as f: np.savez(f, visited=self.visited, ok=self.ok, sizes=self.sizes, total=self.total,
-                                        gram=self.gram, at=[self.done, self.end, self.log.tell()])
-    tmp.replace(self.state)
+def _save(self:_Growing, pool=None):
+    "Write down the state, the data before it first; in the background if there is a `pool`"
+    for o in (self.f, self.log): o.flush()
+    now = dict(visited=self.visited, ok=self.ok.copy(), sizes=self.sizes.copy(), total=self.total, gram=self.gram,
+               at=[self.done, self.end, self.log.tell()])
+    def write():
+        for o in (self.f, self.log): os.fsync(o.fileno())
+        tmp = self.state.with_suffix('.partial')
+        with open(tmp, 'wb') as f: np.savez(f, **now)
+        tmp.replace(self.state)
+    return pool.submit(write) if pool else write()
 
 @patch
 def _add(self:_Growing, idx, good, blobs, total, gram, notes):
@@ -294,15 +298,14 @@ def _bad_share(source, split, bad, done, max_bad, first):
     raise Refusal(f'{source.path}: {bad} of the {some}{done} files for {split!r} are refused, more than {max_bad:.0%} '
                   f'of all {n}; the first is {first}. If that is as it should be, raise --max_bad')
 
-# %% ../nbs/01_data.ipynb #e10b0bd5
+# %% ../nbs/01_data.ipynb #9c507f71
 def _fill(source, split, g, workers, max_bad):
     "Decode all images of a split into the arrays `g`"
-    jobs,last,first = deque(),time.time(),''
-    bad = g.done-int(g.ok.sum())
+    jobs,bad,first,last,saving = deque(),g.done-int(g.ok.sum()),'',time.time(),None
     show = dict(total=g.n, initial=g.done, desc='decoding '+split, unit=' images')
-    with ThreadPoolExecutor(workers) as pool, progress(**show) as bar:
+    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as saver, progress(**show) as bar:
         def take():
-            nonlocal bad, first, last
+            nonlocal bad, first, last, saving
             res = jobs.popleft().result()
             g._add(*res)
             refused = [(i,o) for i,o in res[-1].items() if o[0]=='refused']
@@ -310,12 +313,15 @@ def _fill(source, split, g, workers, max_bad):
             if refused and not first: first = f'{source.name(split, refused[0][0])}: {refused[0][1][1]}'
             if refused: _bad_share(source, split, bad, g.done, max_bad, first)
             bar.update(len(res[0]))
-            if time.time()-last>_save_every: g._save(); last = time.time()
+            if time.time()-last<_save_every or saving and not saving.done(): return
+            if saving: saving.result()
+            saving,last = g._save(saver),time.time()
         try:
             for idx,data in _jobs(source, split, g.done):
                 jobs.append(pool.submit(_decode, source, split, idx, data, g.size, g.quality))
                 if len(jobs)>2*workers: take()
             while jobs: take()
+            if saving: saving.result()
         finally: pool.shutdown(wait=True, cancel_futures=True)
     g._save()
 

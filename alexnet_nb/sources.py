@@ -108,8 +108,8 @@ def differences(
                                f'than the {n:,} published')
     return res
 
-# %% ../nbs/explain/sources.ipynb #d5550df9
-def _skip(name): return name.startswith('.') or name=='__MACOSX'
+# %% ../nbs/explain/sources.ipynb #162b996d
+def _skip(name): return name.startswith('.') or name=='__MACOSX' or name.endswith('.partial')
 
 def _walk(folder, rel='', above=()):
     "Paths of all files below `folder`, as text with slashes"
@@ -566,6 +566,7 @@ def find_source(
                                        'folders, or the archives')
     here = src if src.is_dir() else src.parent
     years = [k for k,y in _years.items() if any((here/y[o]).exists() for o in ('train','val'))]
+    if (src/'train').is_dir(): years = [k for k in years if all((here/_years[k][o]).exists() for o in ('train','val'))]
     if src.is_file(): years = [k for k in years if src.name in (_years[k]['train'], _years[k]['val'])]
     if len(years)>1: raise Refusal(f'{src}: archives of two years; put each into a folder of its own')
     if years: res = _from_archives(here, years[0])
