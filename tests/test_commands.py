@@ -95,7 +95,8 @@ def test_disk_full(made, tmp_path):
 def test_prepare_interrupted(made, tmp_path):
     "Ctrl-C during prepare leaves nothing"
     p = subprocess.Popen([bin/'alexnet_prepare', made/'pictures', tmp_path/'x', '--size', '1024', '--workers', '1'],
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) # as in a terminal
     end = time.time()+60
     while time.time()<end and not (tmp_path/'x.partial/train_images.npy').exists(): time.sleep(.02)
     p.send_signal(signal.SIGINT)
