@@ -72,6 +72,7 @@ def test_pack_inside_of_its_source(fake, tmp_path, monkeypatch):
     fake.folders(tmp_path/'src')
     monkeypatch.chdir(tmp_path/'src/train')
     assert prepare('.', 'pack', size=32).n_classes==12
+    shutil.rmtree('pack')
     monkeypatch.chdir(tmp_path/'src')
     assert prepare('.', 'pack', size=32).n_classes==12
 
