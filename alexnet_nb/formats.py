@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['read_caffe', 'read_mean', 'read_onnx', 'read_pth', 'check_sha256', 'is_url', 'fetch', 'header', 'export_onnx']
 
-# %% ../nbs/explain/formats.ipynb #b1048a6f
+# %% ../nbs/explain/formats.ipynb #b91de12d
 import base64, hashlib, json, math, pickle, re, sys
 from collections import defaultdict
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import numpy as np, torch
 import torch.nn.functional as F
 
-from .data import Refusal
+from .data import Refusal, _sha256
 from .pooling import pool_out
+from .sources import load_extra
 
 # %% ../nbs/explain/formats.ipynb #4648229b
 def _varint(b, i):
@@ -177,13 +177,7 @@ def read_pth(
     if not sd: raise Refusal(f'{path}: a file of PyTorch, but there are no named tensors in it')
     return sd
 
-# %% ../nbs/explain/formats.ipynb #19425ef2
-def _digest(path):
-    h = hashlib.sha256()
-    with open(path, 'rb') as f:
-        while b := f.read(1<<20): h.update(b)
-    return h.hexdigest()
-
+# %% ../nbs/explain/formats.ipynb #c202d514
 def check_sha256(
     path:str|Path,   # A file
     sha256:str=None, # What its publisher says, 8 digits or more; nothing is compared if not given
@@ -192,7 +186,7 @@ def check_sha256(
     if not sha256: return
     if not re.fullmatch('[0-9a-fA-F]{8,64}', sha256):
         raise Refusal(f'sha256 {sha256!r}: expected 8 to 64 digits 0-9, a-f')
-    got = _digest(path)
+    got = _sha256(path)
     if not got.startswith(sha256.lower()):
         raise Refusal(f'{path}: not the file that was meant: expected sha256 {sha256[:16]}…, got {got[:16]}…')
 
@@ -325,8 +319,7 @@ def export_onnx(
     path,kinds = Path(path),dict(op=_lrn_op, plain=_lrn_plain)
     if lrn not in kinds: raise Refusal(f"lrn {lrn!r} is unknown; there are {', '.join(kinds)}")
     if path.suffix!='.onnx': raise Refusal(f'{path}: choose a name that ends with .onnx')
-    try: onnx = import_module('onnx')
-    except ImportError: raise Refusal('onnx is not installed: pip install onnx') from None
+    onnx = load_extra('onnx', 'onnx', 'export_onnx')
     g,h = _Graph(onnx),onnx.helper
     _body(g, model, kinds[lrn])
     g.nodes[-1].output[0] = 'logits'

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from alexnet_nb.data import Loader, Pack, Refusal, alexnet_prepare, open_picture, prepare, read_square
 from alexnet_nb.sources import find_source, ilsvrc_words, read_synsets
-from archives import Fake, cifar, meta_mat, put, tar
+from archives import Fake, cifar, meta_mat, tar
 from malformed import files, orientation, photo, saved, ycck
 
 wnids = list(ilsvrc_words())
@@ -192,7 +192,8 @@ def test_malformed(tmp_path):
             (tmp_path/'src'/s/c).mkdir(parents=True)
             (tmp_path/'src'/s/c/'good.png').write_bytes(saved(photo(), 'PNG'))
     for name,data,_ in odd: (tmp_path/'src/train/a'/name).write_bytes(data)
-    os.symlink('/etc/hostname', tmp_path/'src/train/a/link_out.JPEG')
+    (tmp_path/'elsewhere').write_text('no picture')
+    os.symlink(tmp_path/'elsewhere', tmp_path/'src/train/a/link_out.JPEG')
     os.symlink('nowhere', tmp_path/'src/train/a/link_to_nothing.JPEG')
     os.symlink('..', tmp_path/'src/train/a/circle')
     os.symlink('good.png', tmp_path/'src/train/b/link_to_good.png')
@@ -237,6 +238,13 @@ def slowly(src, dst, storage):
     def decode(*a): time.sleep(.005); return old(*a)
     d._decode = decode
     prepare(src, dst, size=32, storage=storage, workers=2, max_bad=.5)
+
+def begin(src, dst, storage, sign):
+    "Start a slow preparation in a process of its own, and wait until it has made the file `sign`"
+    p = multiprocessing.get_context('fork').Process(target=slowly, args=(src, dst, storage))
+    p.start()
+    while not (dst.with_name(dst.name+'.partial')/sign).exists(): time.sleep(.005)
+    return p
 
 @pytest.mark.parametrize('form,storage', [('folders','raw'), ('folders','jpeg'), ('tar.gz','raw'), ('tar.gz','jpeg'), ('tar','raw')])
 def test_killed(tmp_path, form, storage):
@@ -291,9 +299,7 @@ def test_interrupted_late(want, tmp_path, monkeypatch):
 def test_two_at_once(fake, want, tmp_path):
     "A second preparation of the same pack is refused, and the first is not disturbed"
     src = want.path.parent/'folders'
-    p = multiprocessing.get_context('fork').Process(target=slowly, args=(src, tmp_path/'pack', 'raw'))
-    p.start()
-    while not (tmp_path/'pack.partial/job.json').exists(): time.sleep(.005)
+    p = begin(src, tmp_path/'pack', 'raw', 'job.json')
     assert 'another alexnet_prepare is at work' in message(prepare, src, tmp_path/'pack', size=32)
     p.join()
     assert same(Pack(tmp_path/'pack'), want)
@@ -301,9 +307,7 @@ def test_two_at_once(fake, want, tmp_path):
 def test_other_settings_start_over(fake, want, tmp_path):
     "What a kill left is used for the same settings only"
     src = want.path.parent/'folders'
-    p = multiprocessing.get_context('fork').Process(target=slowly, args=(src, tmp_path/'pack', 'jpeg'))
-    p.start()
-    while not (tmp_path/'pack.partial/work/train_state.npz').exists(): time.sleep(.005)
+    p = begin(src, tmp_path/'pack', 'jpeg', 'work/train_state.npz')
     p.kill(); p.join()
     p,said = packed(src, tmp_path)
     assert same(p, want) and 'going on' not in str(said)
