@@ -5,14 +5,19 @@
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'alexnet_reproduce']
 
-# %% ../nbs/12_reproduce.ipynb #b7bd7961
+# %% ../nbs/12_reproduce.ipynb #6a3b6d19
 import time
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 
+import torch
+
 from .autopsy import autopsy, autopsy_card
-from .data import Pack, Refusal, command
-from .results import _command
+from .data import Pack, Refusal, command, option
+from .relu import ACTIVATIONS, RATES, Setting, cifar10, figure1, figure1_curves, figure1_values, step_times
+from .results import Card, _command, _device
+from .train import get_device
 
 # %% ../nbs/12_reproduce.ipynb #cfb63186
 def _autopsy(pack, folder, out, **kw):
@@ -25,29 +30,82 @@ def _autopsy(pack, folder, out, **kw):
     for k,v in card.value.items():
         print(f"{k:30} plateau ends at step {v['plateaus']}, spread of logits {v['logits']:.2g}")
 
-EXPERIMENTS = dict(autopsy=_autopsy) # name: function of pack, folder, card, and the options that it knows
-_known = dict(autopsy=signature(autopsy).parameters)
+# %% ../nbs/12_reproduce.ipynb #20f08c4e
+def _figure1(src, folder, out, only='relu,tanh', seeds=None, max_epochs=60, lr=None, variant='19pct', std1=1e-4,
+             precision='fp32', ways=False, device=None):
+    t,device,acts = time.time(),get_device(device),[o.strip() for o in only.split(',')]
+    if bad := set(acts)-set(ACTIVATIONS):
+        raise Refusal(f"activation {bad.pop()!r} is unknown; there are: {', '.join(ACTIVATIONS)}")
+    s = Setting(lr=.001 if lr is None else lr, variant=variant, std1=std1, precision=precision)
+    data = cifar10(src, device=device)
+    seeds = seeds or (10 if device.type=='cuda' else 3)
+    fresh = not Path(folder).exists()
+    runs = figure1(data, folder, acts, seeds, max_epochs, s, rates=RATES if lr is None else (lr,))
+    ms = step_times(data, {**{k:(replace(s, act=k), {}) for k in ACTIVATIONS}, **(_ways(s) if ways else {})})
+    values = figure1_values(runs, ms)
+    Card(f'Figure 1: {variant}, {precision}, {len(data):,} images', values, 'epochs to 25 % training error', seeds,
+         '3.1', dict(curves=figure1_curves(runs), ms={k:[round(o, 2) for o in v] for k,v in ms.items()}),
+         list(range(1, seeds+1)), _command(), data.sha256, time.time()-t if fresh else None,
+         device=_device(device)).save(out)
+    _say_figure1(values, max_epochs)
 
-# %% ../nbs/12_reproduce.ipynb #9b0759b6
+# %% ../nbs/12_reproduce.ipynb #cf5778af
+def _ways(s):
+    "The step of ReLU as one writes it first, and with one change after the other"
+    f,b = replace(s, act='relu', precision='fp32'),replace(s, act='relu', precision='bf16')
+    plain = dict(layout=torch.contiguous_format)
+    return {'fp32':(f, plain), 'fp32, channels_last':(f, {}), 'fp32, channels_last, compiled':(f, dict(compiled=True)),
+            'bf16':(b, plain), 'bf16, channels_last':(b, {}), 'bf16, channels_last, compiled':(b, dict(compiled=True))}
+
+def _say_figure1(values, max_epochs):
+    "The card in words"
+    for act,o in values.items():
+        if act=='tanh / relu': continue
+        missed = f'not reached in {max_epochs} epochs'
+        at = ', '.join(f'{n:.1f}' if n else f'{missed} ({e:.1%})' for n,e in zip(o['epochs'], o['last']))
+        print(f"{act}: rate {o['rate']:g}; epochs to 25 %: {at}; {o['ms']:.1f} ms per step")
+    for k,o in values.get('tanh / relu', {}).items():
+        if o['low']: print(f"tanh / relu, {k}: {o['ratio']:.2f} (95 % interval {o['low']:.2f} to {o['high']:.2f})")
+
+# %% ../nbs/12_reproduce.ipynb #4f8503a3
+EXPERIMENTS = dict(autopsy=_autopsy, figure1=_figure1) # name: function of pack, folder, card, and its options
+_known = dict(autopsy=signature(autopsy).parameters, figure1=signature(_figure1).parameters)
+
+# %% ../nbs/12_reproduce.ipynb #08918161
+def _checked(name, pack, given):
+    "The options that were given, if the experiment knows them"
+    if name not in EXPERIMENTS: raise Refusal(f"experiment {name!r} is unknown; there are: {', '.join(EXPERIMENTS)}")
+    if name=='autopsy' and not pack: raise Refusal('PACK is missing; name the folder made by alexnet_prepare')
+    if other := given.keys()-_known[name]: raise Refusal(f'--{min(other)}: {name} has no such option')
+    for k in ('seeds','steps','size','n_classes','max_epochs'):
+        if given.get(k, 1)<1: raise Refusal(f'--{k} {given[k]}: must be 1 or more')
+    return given
+
+# %% ../nbs/12_reproduce.ipynb #05861d37
 @command
 def alexnet_reproduce(
-    name:str,            # autopsy
-    pack:str,            # Folder made by alexnet_prepare
+    name:str,            # autopsy or figure1
+    pack:option("Folder made by alexnet_prepare; for figure1 CIFAR-10 in any form (else torchvision fetches it)",
+                nargs='?', opt=False)=None,
     folder:str=None,     # Of the series, where finished runs are kept (default: runs/NAME-PACK)
     out:str=None,        # The card to write (default: card.json in that folder)
-    only:str=None,       # Variants of this name, or whose names contain this; or several, separated by commas
+    only:str=None,       # autopsy: variants of which names; figure1: activations; several are separated by commas
     seeds:int=None,      # How many
-    steps:int=None,      # Of each run, at most
-    width:float=None,    # Share of the channels
-    size:int=None,       # Side of the input, pixels
-    n_classes:int=None,  # Units of fc8; more than the pack has classes if you like
+    steps:int=None,      # autopsy: of each run, at most
+    max_epochs:int=None, # figure1: of each run (default: 60)
+    lr:float=None,       # figure1: a rate for all, instead of a choice for each activation
+    variant:str=None,    # figure1: 19pct or 18pct, the latter with response normalization
+    std1:float=None,     # figure1: standard deviation of the initial weights of conv1 (default: 0.0001)
+    precision:str=None,  # figure1: fp32 or bf16
+    ways:bool=None,      # figure1: also time a step in both precisions, with and without channels_last and compiled
+    width:float=None,    # autopsy: share of the channels
+    size:int=None,       # autopsy: side of the input, pixels
+    n_classes:int=None,  # autopsy: units of fc8; more than the pack has classes if you like
     device:str=None,     # cpu, cuda …
 ):
     "Run an experiment of the pages again; what is not given is as the experiment has it"
-    if name not in EXPERIMENTS: raise Refusal(f"experiment {name!r} is unknown; there are: {', '.join(EXPERIMENTS)}")
-    given = dict(only=only, seeds=seeds, steps=steps, width=width, size=size, n_classes=n_classes, device=device)
-    for k in ('seeds','steps','size','n_classes'):
-        if given[k] is not None and given[k]<1: raise Refusal(f'--{k} {given[k]}: must be 1 or more')
-    folder = Path(folder or f'runs/{name}-{Path(pack).name}')
-    EXPERIMENTS[name](pack, folder, Path(out or folder/'card.json'),
-                      **{k:v for k,v in given.items() if v is not None and k in _known[name]})
+    given = dict(only=only, seeds=seeds, steps=steps, width=width, size=size, n_classes=n_classes, device=device,
+                 max_epochs=max_epochs, lr=lr, variant=variant, std1=std1, precision=precision, ways=ways or None)
+    given = _checked(name, pack, {k:v for k,v in given.items() if v is not None})
+    folder = Path(folder or f'runs/{name}'+(f'-{Path(pack).name}' if pack else ''))
+    EXPERIMENTS[name](pack, folder, Path(out or folder/'card.json'), **given)
