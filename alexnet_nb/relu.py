@@ -25,9 +25,10 @@ ACTIVATIONS = dict(relu=F.relu, tanh=torch.tanh,
                    scaled_tanh=lambda x: 1.7159*torch.tanh(x*(2/3)),
                    softplus=F.softplus, leaky=partial(F.leaky_relu, negative_slope=.01))
 
-# %% ../nbs/02_relu.ipynb #93c21729
+# %% ../nbs/02_relu.ipynb #5c00dffd
 def _rnorm(x): return x*(1 + 5e-5*F.avg_pool2d(x*x, 3, 1, 1)).pow(-.75) # over 3x3 places of one map
 
+# %% ../nbs/02_relu.ipynb #71de3711
 class CifarNet(nn.Module):
     "The four-layer network for CIFAR-10 that came with the 2012 code, with an activation of your choice (section 3.1)"
     def __init__(self,
@@ -93,6 +94,7 @@ class Cifar:
         "Some images"
         return (self.x[i]-self.mean).permute(0,3,1,2),self.y[i]
 
+# %% ../nbs/02_relu.ipynb #247d2fd3
 def cifar10(
     src:str|Path=None,  # Python or binary batches, class folders, or a tar of one of these; None: torchvision fetches it
     split:str='train',  # 'train' or 'val', the published test images
@@ -127,6 +129,7 @@ class Setting:
         if self.precision not in ('fp32','bf16'): raise Refusal(f'precision {self.precision!r} is unknown; fp32 or bf16')
         if not (self.lr>0 and self.std1>0): raise Refusal(f'lr {self.lr}, std1 {self.std1}: must be above zero')
 
+# %% ../nbs/02_relu.ipynb #d624c5d5
 def epoch(
     net:CifarNet,            # The network; it is changed
     opt:torch.optim.Optimizer, # Its update rule
