@@ -355,7 +355,8 @@ def prepare(
         if _start_over(tmp, job): tell('going on with what is there')
         with warnings.catch_warnings():
             warnings.simplefilter('ignore') # Pillow's on large pictures and broken EXIF
-            _write_pack(tmp, src, size, storage, workers or os.cpu_count() or 1, val, quality, max_bad, tell)
+            if not (tmp/'meta.json').exists(): # its last file; with it only the clearing up is left to do
+                _write_pack(tmp, src, size, storage, workers or os.cpu_count() or 1, val, quality, max_bad, tell)
         shutil.rmtree(tmp/'work')
         for o in ('job.json','lock'): (tmp/o).unlink()
         tmp.rename(dst)

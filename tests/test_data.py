@@ -265,6 +265,7 @@ def test_killed(tmp_path, form, storage):
         p.join(rng.random()*.25 if kills<10 else 60)
         if p.is_alive(): p.kill(); kills += 1
         p.join()
+        assert p.exitcode in (0, -9)
         state = tmp_path/'pack.partial/work/train_state.npz'
         if state.exists():
             with np.load(state) as o: seen.add(o['at'][0].item())
@@ -277,6 +278,19 @@ def test_killed(tmp_path, form, storage):
     for o in ('repairs.jsonl','train_names.txt','pca.json'): assert (tmp_path/'pack'/o).read_text()==(want.path/o).read_text()
     assert sorted(o.name for o in (tmp_path/'pack').iterdir())==sorted(o.name for o in want.path.iterdir())
     assert not list(tmp_path.glob('*.partial'))
+
+def test_killed_while_clearing_up(want, tmp_path, monkeypatch):
+    "Killed when all is done and half of what is needed no more is removed: the same call ends it"
+    import alexnet_nb.data as d
+    src,ctx = want.path.parent/'folders',multiprocessing.get_context('fork')
+    def half(folder, *a, **kw): (folder/'train_list.npy').unlink(); os._exit(9)
+    monkeypatch.setattr(d.shutil, 'rmtree', half)
+    p = ctx.Process(target=prepare, args=(src, tmp_path/'p'), kwargs=dict(size=32))
+    p.start(); p.join()
+    monkeypatch.undo()
+    assert p.exitcode==9 and not (tmp_path/'p').exists() and not (tmp_path/'p.partial/work/train_list.npy').exists()
+    assert same(prepare(src, tmp_path/'p', size=32), want)
+    assert {o.name for o in (tmp_path/'p').iterdir()}=={o.name for o in want.path.iterdir()}
 
 def test_interrupted_late(want, tmp_path, monkeypatch):
     "Ctrl-C, or a disk that fills up, after the state was written: what is done is kept, and the same call goes on"
