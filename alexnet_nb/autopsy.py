@@ -64,13 +64,16 @@ def signal(
     g, = torch.autograd.grad(F.cross_entropy(h, y), w)
     return dict(logits=out[l.name][1], common=common, grad=(g.norm()/w.norm()).item(), layers=out)
 
-# %% ../nbs/explain/flat_loss.ipynb #e75d1e5f
+# %% ../nbs/explain/flat_loss.ipynb #6aa4aec0
+def _mean(m, loss): return .9*(loss if m is None else m) + .1*loss # after one more step
+def _leaves(m, classes, below=.15): return m < math.log(classes)-below
+
 def smooth(
     losses:list, # Loss of each step
 )->list:         # Running mean, decay 0.9
     "What the loss of single steps hides"
-    m,out = losses[0],[]
-    for o in losses: out.append(m := .9*m + .1*o)
+    m,out = None,[]
+    for o in losses: out.append(m := _mean(m, o))
     return out
 
 def plateau(
@@ -79,7 +82,7 @@ def plateau(
     below:float=.15, # How far below the loss of guessing, nats
 )->int:              # The step, counted from 1; None if it is not reached
     "The step at which the loss leaves the level of guessing"
-    return next((i for i,m in enumerate(smooth(losses), 1) if m < math.log(classes)-below), None)
+    return next((i for i,m in enumerate(smooth(losses), 1) if _leaves(m, classes, below)), None)
 
 def _batches(pack, aug, bs, seed):
     "Augmented batches without end"
@@ -89,7 +92,7 @@ def _batches(pack, aug, bs, seed):
             if len(x)==bs: yield aug(x, mix(seed, 1, epoch, i)),y.to(aug.device)
         epoch += 1
 
-# %% ../nbs/explain/flat_loss.ipynb #49a68e3f
+# %% ../nbs/explain/flat_loss.ipynb #f913b1fb
 def short_run(
     v:Variant,           # How to start
     pack:Pack,           # The data
@@ -107,7 +110,8 @@ def short_run(
     model = AlexNet(v.spec, n_classes or pack.n_classes, width, size, seed=seed).to(device)
     opt = torch.optim.Adam(model.parameters(), v.adam) if v.adam else SGD2012(model, .01, .01*v.spec.bias_lr)
     torch.manual_seed(mix(seed, 2))
-    before,losses = None,[]
+    before = mean = end = None
+    losses = []
     for x,y in _batches(pack, aug, bs, seed):
         if v.unit: x = x/58.4
         if before is None: before = signal(model, x, y)
@@ -117,7 +121,8 @@ def short_run(
         opt.step()
         losses.append(round(loss.item(), 4))
         tick()
-        end = plateau(losses, pack.n_classes)
+        mean = _mean(mean, losses[-1])
+        if end is None and _leaves(mean, pack.n_classes): end = len(losses)
         if len(losses)>=steps or not math.isfinite(losses[-1]) or end and len(losses)>=end+20: return before,losses
 
 # %% ../nbs/explain/flat_loss.ipynb #e4d4c152
