@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from .data import Refusal, _sha256
 from .pooling import pool_out
-from .sources import load_extra
+from .sources import load_extra, write_bytes
 
 # %% ../nbs/explain/formats.ipynb #4648229b
 def _varint(b, i):
@@ -330,8 +330,6 @@ def export_onnx(
     meta = {**header(model), 'input':_note(model)}
     if model.mean is not None: meta['mean'] = base64.b64encode(model.mean.cpu().float().numpy().tobytes()).decode()
     h.set_model_props(m, meta)
-    tmp = path.with_name(path.name+'.partial')
-    try: tmp.write_bytes(m.SerializeToString()); tmp.replace(path)
+    try: write_bytes(path, m.SerializeToString())
     except OSError as e: raise Refusal(f'{path}: cannot be written: {e.strerror or e}') from e
-    finally: tmp.unlink(missing_ok=True)
     return path

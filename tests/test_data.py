@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from alexnet_nb.data import Loader, Pack, Refusal, alexnet_prepare, open_picture, prepare, read_square
 from alexnet_nb.sources import find_source, ilsvrc_words, read_synsets
-from archives import Fake, cifar, meta_mat, tar
+from archives import cifar, fake, meta_mat, put, synsets, tar
 from malformed import files, orientation, photo, saved, ycck
 
 wnids = list(ilsvrc_words())
@@ -30,13 +30,13 @@ def message(f, *args, **kw):
     return str(e.value)
 
 @pytest.fixture(scope='module')
-def fake(): return Fake(pictures(), random.Random(0).sample(wnids, 12), n_train=5, n_val=3)
+def few(): return fake(pictures(), random.Random(0).sample(wnids, 12), n_train=5, n_val=3)
 
 @pytest.fixture(scope='module')
-def want(fake, tmp_path_factory):
+def want(few, tmp_path_factory):
     "The pack of the pictures in plain folders"
     d = tmp_path_factory.mktemp('want')
-    return prepare(fake.folders(d/'folders'), d/'pack', size=32)
+    return prepare(few.folders(d/'folders'), d/'pack', size=32)
 
 def packed(src, tmp_path, **kw):
     said = []
@@ -45,9 +45,9 @@ def packed(src, tmp_path, **kw):
 # --- Forms
 
 @pytest.mark.parametrize('zipped', [True,False])
-def test_ilsvrc_2012(fake, want, tmp_path, zipped):
+def test_ilsvrc_2012(few, want, tmp_path, zipped):
     "A tar of tars, labels in the order of ILSVRC's numbers: the same pack as from folders"
-    p,said = packed(fake.archives(tmp_path/'src', zipped), tmp_path)
+    p,said = packed(few.archives(tmp_path/'src', zipped), tmp_path)
     assert same(p, want) and 'ILSVRC-2012' in said[0] and '60 train + 36 val images of 12 classes' in said[0]
     assert '1,281,107 fewer than the 1,281,167 published' in said[1] and '49,964 fewer' in said[2]
     assert p.names[0]==f'word of {p.wnids[0]}'
@@ -55,10 +55,11 @@ def test_ilsvrc_2012(fake, want, tmp_path, zipped):
 
 def test_ilsvrc_2010(tmp_path):
     "The set of the paper's Table 1: a third split, with its labels, and the archive of patches"
-    f = Fake(pictures(), wnids[5:9], n_train=3, n_val=2, n_test=4, year='2010')
+    f = fake(pictures(), wnids[5:9], n_train=3, n_val=2, n_test=4, year='2010')
     src = f.archives(tmp_path/'src')
     name,w,_ = f.test[3]
-    tar(src/'patch_images.tar', {f'patch_images/test/{name}': saved(Image.new('RGB', (9,9), (255,0,0)), 'PNG')})
+    red = {f'patch_images/test/{name}': saved(Image.new('RGB', (9,9), (255,0,0)), 'PNG')}
+    put(src, {'patch_images.tar':tar(red)})
     p,said = packed(src, tmp_path)
     assert p.counts==dict(train=12, val=8, test=16) and '1,261,406' in said[1] and '150,000' in said[3]
     for k,rows in ('val',f.val), ('test',f.test):
@@ -67,23 +68,23 @@ def test_ilsvrc_2010(tmp_path):
     assert (p.images('test')[names.index('test/'+name)]==[255,0,0]).all()
     assert len(Loader(p, 'test', bs=5))==4
 
-def test_pack_inside_of_its_source(fake, tmp_path, monkeypatch):
+def test_pack_inside_of_its_source(few, tmp_path, monkeypatch):
     "`alexnet_prepare . pack` does not take its own beginnings for a class"
-    fake.folders(tmp_path/'src')
+    few.folders(tmp_path/'src')
     monkeypatch.chdir(tmp_path/'src/train')
     assert prepare('.', 'pack', size=32).n_classes==12
     shutil.rmtree('pack')
     monkeypatch.chdir(tmp_path/'src')
     assert prepare('.', 'pack', size=32).n_classes==12
 
-def test_kaggle(fake, want, tmp_path):
-    src = fake.kaggle(tmp_path/'src')
+def test_kaggle(few, want, tmp_path):
+    src = few.kaggle(tmp_path/'src')
     for i,o in enumerate(('', 'ILSVRC', 'ILSVRC/Data/CLS-LOC')):
         p = prepare(src/o, tmp_path/f'p{i}', size=32)
         assert same(p, want) and 'Kaggle' in p.meta['kind']
 
 @pytest.mark.parametrize('end', ['tar','tar.gz','tar.xz','tar.bz2'])
-def test_tars(fake, want, tmp_path, end):
+def test_tars(few, want, tmp_path, end):
     with tarfile.open(tmp_path/f'a.{end}', 'w:'+end.split('.')[-1] if '.' in end else 'w') as t:
         t.add(want.path.parent/'folders', 'some/where')
     for storage in ('raw','jpeg'):
@@ -91,14 +92,14 @@ def test_tars(fake, want, tmp_path, end):
         if storage=='raw': assert same(p, want)
     assert same(p, prepare(want.path.parent/'folders', tmp_path/'jpeg2', size=32, storage='jpeg'))
 
-def test_parquet(fake, want, tmp_path):
+def test_parquet(few, want, tmp_path):
     "Shards in an order of their own, all thousand names in their metadata: WordNet ids come back"
     pytest.importorskip('pyarrow')
-    f = Fake(pictures(), wnids, n_train=1, n_val=1)
-    src = f.parquet(tmp_path/'src', names=list(ilsvrc_words().values()))
+    f = fake(pictures(), wnids, n_train=1, n_val=1, words=ilsvrc_words())
+    src = f.parquet(tmp_path/'src')
     p = prepare(src, tmp_path/'p', size=16)
     assert same(p, prepare(f.folders(tmp_path/'folders'), tmp_path/'p2', size=16)) and 'of ImageNet' in p.meta['kind']
-    p = prepare(fake.parquet(tmp_path/'few'), tmp_path/'p3', size=32)
+    p = prepare(few.parquet(tmp_path/'few'), tmp_path/'p3', size=32)
     assert p.counts==want.counts and p.names[3]==f'word of {want.wnids[3]}' and p.wnids[3]=='03'
     assert (p.labels()==want.labels()).all() and (p.images()[:]==want.images()[:]).all()
 
@@ -125,7 +126,7 @@ def test_real_cifar(data_dir, tmp_path):
 
 def test_real_photographs(data_dir, tmp_path):
     "A thousand classes in archives of the true structure, of real pictures: the labels are torchvision's"
-    f = Fake(pictures(data_dir), wnids, n_train=1, n_val=1)
+    f = fake(pictures(data_dir), wnids, n_train=1, n_val=1)
     p = prepare(f.archives(tmp_path/'src'), tmp_path/'pack', size=16)
     assert p.wnids==wnids and p.names[:2]==['word of n01440764','word of n01443537']
     assert (p.labels()==np.arange(1000)).all() and (p.labels('val')==np.arange(1000)).all()
@@ -142,8 +143,8 @@ def test_pickles_do_not_run(tmp_path):
     assert 'data_batch_3: not a plain pickle' in message(find_source, tmp_path/'c')
     assert not (tmp_path/'ran').exists()
 
-def test_damaged_archives(fake, tmp_path):
-    src = fake.archives(tmp_path/'src')
+def test_damaged_archives(few, tmp_path):
+    src = few.archives(tmp_path/'src')
     train,val,kit = (next(src.glob(o)) for o in ('*train*','*val*','*devkit*'))
     def broken(f, data):
         old = f.read_bytes()
@@ -156,17 +157,18 @@ def test_damaged_archives(fake, tmp_path):
     for n in (100, 700, 20_000, 40_001, 60_000): assert 'damaged' in broken(train, lambda o: o[:n]), n
     assert 'img_val.tar' in broken(val, lambda o: o[:5000])
     assert 'damaged' in broken(train, lambda o: o[:3000]+bytes(range(256))*8+o[5048:])
-    ok = {'ILSVRC2012_devkit_t12/data/meta.mat':meta_mat([(1,'n1','one')], '2012'),
+    one = meta_mat(synsets([(1,'n1','one',2)]))
+    ok = {'ILSVRC2012_devkit_t12/data/meta.mat':one,
           'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt':b'1\n1\n'}
     kit.unlink()
     for change,said in (({}, 'is not among the 2'), ({'ILSVRC2012_devkit_t12/data/meta.mat':b'not a table'}, 'cannot be read'),
                         ({'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt':b'9\n'*36}, 'unknown to meta.mat'),
                         ({'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt':b'a\n'}, 'expected one number')):
-        tar(kit, ok|change, 'w:gz')
+        kit.write_bytes(tar(ok|change, 'w:gz'))
         assert said in message(find_source, src)
-    for o in (b'', meta_mat([(1,'n1','one')], '2012')[:200]): assert 'cannot be read' in message(read_synsets, o)
+    for o in (b'', one[:200]): assert 'cannot be read' in message(read_synsets, o)
 
-def test_one_line_and_exit_code_2(fake, tmp_path, monkeypatch, capsys):
+def test_one_line_and_exit_code_2(few, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path/'page.tar').write_text('<html>')
     (tmp_path/'flat/train/a').mkdir(parents=True); (tmp_path/'flat/val').mkdir()
@@ -249,7 +251,7 @@ def begin(src, dst, storage, sign):
 @pytest.mark.parametrize('form,storage', [('folders','raw'), ('folders','jpeg'), ('tar.gz','raw'), ('tar.gz','jpeg'), ('tar','raw')])
 def test_killed(tmp_path, form, storage):
     "Killed ten times at any moment, with refused files among the good ones: the same checksums"
-    src = Fake(pictures(), wnids[:9], n_train=30, n_val=3).folders(tmp_path/'src')
+    src = fake(pictures(), wnids[:9], n_train=30, n_val=3).folders(tmp_path/'src')
     for i,o in enumerate(sorted(src.rglob('*.JPEG'))):
         if i%11==5: o.write_bytes(b'no image')
     if form!='folders':
@@ -263,6 +265,7 @@ def test_killed(tmp_path, form, storage):
         p.join(rng.random()*.25 if kills<10 else 60)
         if p.is_alive(): p.kill(); kills += 1
         p.join()
+        assert p.exitcode in (0, -9)
         state = tmp_path/'pack.partial/work/train_state.npz'
         if state.exists():
             with np.load(state) as o: seen.add(o['at'][0].item())
@@ -275,6 +278,19 @@ def test_killed(tmp_path, form, storage):
     for o in ('repairs.jsonl','train_names.txt','pca.json'): assert (tmp_path/'pack'/o).read_text()==(want.path/o).read_text()
     assert sorted(o.name for o in (tmp_path/'pack').iterdir())==sorted(o.name for o in want.path.iterdir())
     assert not list(tmp_path.glob('*.partial'))
+
+def test_killed_while_clearing_up(want, tmp_path, monkeypatch):
+    "Killed when all is done and half of what is needed no more is removed: the same call ends it"
+    import alexnet_nb.data as d
+    src,ctx = want.path.parent/'folders',multiprocessing.get_context('fork')
+    def half(folder, *a, **kw): (folder/'train_list.npy').unlink(); os._exit(9)
+    monkeypatch.setattr(d.shutil, 'rmtree', half)
+    p = ctx.Process(target=prepare, args=(src, tmp_path/'p'), kwargs=dict(size=32))
+    p.start(); p.join()
+    monkeypatch.undo()
+    assert p.exitcode==9 and not (tmp_path/'p').exists() and not (tmp_path/'p.partial/work/train_list.npy').exists()
+    assert same(prepare(src, tmp_path/'p', size=32), want)
+    assert {o.name for o in (tmp_path/'p').iterdir()}=={o.name for o in want.path.iterdir()}
 
 def test_interrupted_late(want, tmp_path, monkeypatch):
     "Ctrl-C, or a disk that fills up, after the state was written: what is done is kept, and the same call goes on"
@@ -296,7 +312,7 @@ def test_interrupted_late(want, tmp_path, monkeypatch):
     p = prepare(src, tmp_path/'p', size=32, tell=said.append)
     assert same(p, want) and said==['going on with what is there']
 
-def test_two_at_once(fake, want, tmp_path):
+def test_two_at_once(few, want, tmp_path):
     "A second preparation of the same pack is refused, and the first is not disturbed"
     src = want.path.parent/'folders'
     p = begin(src, tmp_path/'pack', 'raw', 'job.json')
@@ -304,7 +320,7 @@ def test_two_at_once(fake, want, tmp_path):
     p.join()
     assert same(Pack(tmp_path/'pack'), want)
 
-def test_other_settings_start_over(fake, want, tmp_path):
+def test_other_settings_start_over(few, want, tmp_path):
     "What a kill left is used for the same settings only"
     src = want.path.parent/'folders'
     p = begin(src, tmp_path/'pack', 'jpeg', 'work/train_state.npz')
@@ -336,7 +352,7 @@ def test_memory(tmp_path):
     "Ten times the images, hardly more memory: what it takes besides the list of names is a few chunks"
     data,mb = [pictures()() for _ in range(40)],{}
     for n in (150, 1500):
-        tar(tmp_path/f'{n}.tar', {f'{c}/{i:06d}.JPEG':data[(c+i)%40] for c in (1,2) for i in range(n)})
+        put(tmp_path, {f'{n}.tar':tar({f'{c}/{i:06d}.JPEG':data[(c+i)%40] for c in (1,2) for i in range(n)})})
         cmd = [sys.executable, '-c', peak, tmp_path/f'{n}.tar', tmp_path/f'p{n}']
         r = subprocess.run(cmd, capture_output=True, text=True)
         assert r.returncode==0, r.stderr

@@ -3,6 +3,7 @@ import hashlib, io, json, os, signal, subprocess, sys, time
 import numpy as np, pytest
 from conftest import root
 import rehearsal
+from archives import meta_mat
 
 small = '--width .1 --size 56 --epochs 1 --batch_size 128 --device cpu'.split()
 mods = dict(prepare='data', train='results', eval='results', predict='results')
@@ -11,7 +12,7 @@ mods = dict(prepare='data', train='results', eval='results', predict='results')
 def made(tmp_path_factory):
     "A folder with the archives"
     d = tmp_path_factory.mktemp('rehearsal')
-    rehearsal.archives(d/'archives')
+    rehearsal.challenge().archives(d/'archives')
     for k,m in mods.items():
         (d/f'alexnet_{k}').write_text(f'from alexnet_nb.{m} import alexnet_{k}\nif __name__=="__main__": alexnet_{k}()\n')
     return d
@@ -36,8 +37,8 @@ def sums(pack): return json.loads((pack/'meta.json').read_text())['sha256']
 def test_meta_mat():
     "The table of classes is a MATLAB file: our reader finds every class, and scipy, where it is there, every field"
     from alexnet_nb.sources import read_synsets
-    rows = rehearsal.synsets(rehearsal.files()[0])
-    data = rehearsal.mat(rows)
+    rows = rehearsal.challenge().synsets()
+    data = meta_mat(rows)
     assert read_synsets(data)=={o['ILSVRC2012_ID']:(o['WNID'], o['words']) for o in rows}
     io_ = pytest.importorskip('scipy.io')
     for a,b in zip(rows, io_.loadmat(io.BytesIO(data), squeeze_me=True)['synsets'], strict=True):
@@ -76,7 +77,7 @@ def test_same_pack(pack, layout, tmp_path):
     from alexnet_nb.data import prepare
     if layout=='parquet': pytest.importorskip('pyarrow')
     said = []
-    p = prepare(rehearsal.layouts[layout](tmp_path/'src'), tmp_path/'pack', size=64, tell=said.append)
+    p = prepare(rehearsal.layouts[layout](rehearsal.challenge(), tmp_path/'src'), tmp_path/'pack', size=64, tell=said.append)
     assert {'kaggle':'Kaggle', 'folders':'torchvision', 'parquet':'Hugging Face'}[layout] in said[0]
     assert p.meta['sha256']==sums(pack[0])
     assert (tmp_path/'pack/pca.json').read_bytes()==(pack[0]/'pca.json').read_bytes()

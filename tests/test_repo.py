@@ -1,5 +1,5 @@
 "Guards of the repository: the form of the notebooks, and what is made from them"
-import ast, io, re, shutil, subprocess, tokenize, zipfile
+import ast, io, re, runpy, shutil, subprocess, tokenize, zipfile
 from base64 import b64decode
 from configparser import ConfigParser
 from itertools import takewhile
@@ -170,6 +170,15 @@ def test_readme(py):
     for o in ('test', 'run'):
         res = py('.ci/readme.py', '--block', o)
         assert res.returncode==0 and res.stdout.strip(), res.stderr
+
+def test_names_become_links(repo):
+    "nbdev leaves all of a notebook out of its index, without a word, if the path of the notebook contains 'auto'"
+    idx = runpy.run_path(str(repo/'alexnet_nb'/'_modidx.py'))['d']['syms']
+    for p in modules(repo):
+        names = {o.name for o in ast.parse(p.read_text()).body if isinstance(o, (ast.FunctionDef, ast.ClassDef))
+                 and not any(ast.unparse(d).startswith('patch') for d in o.decorator_list)}
+        lost = names - {o.split('.')[-1] for o in idx.get(f'alexnet_nb.{p.stem}', ())}
+        assert not lost, f"{p.stem}: not in _modidx.py: {sorted(lost)}; does its notebook's name contain 'auto'?"
 
 def test_no_data_in_git(repo):
     if not (repo/'.git').exists(): pytest.skip('not a git checkout')
