@@ -94,9 +94,9 @@ class Cifar:
         "Some images"
         return (self.x[i]-self.mean).permute(0,3,1,2),self.y[i]
 
-# %% ../nbs/02_relu.ipynb #247d2fd3
+# %% ../nbs/02_relu.ipynb #3b1a22dc
 def cifar10(
-    src:str|Path=None,  # Python or binary batches, class folders, or a tar of one of these; None: torchvision fetches it
+    src:str|Path=None,  # Python or binary batches, class folders, or a tar of these; None: torchvision fetches it
     split:str='train',  # 'train' or 'val', the published test images
     device='cpu',       # Where to keep it
 )->Cifar:               # Raises Refusal where src is something else
@@ -126,7 +126,7 @@ class Setting:
     bs:int=128              # Images per step
 
     def __post_init__(self):
-        if self.precision not in ('fp32','bf16'): raise Refusal(f'precision {self.precision!r} is unknown; fp32 or bf16')
+        if self.precision not in ('fp32','bf16'): raise Refusal(f'precision {self.precision!r}: fp32 or bf16')
         if not (self.lr>0 and self.std1>0): raise Refusal(f'lr {self.lr}, std1 {self.std1}: must be above zero')
 
 # %% ../nbs/02_relu.ipynb #d624c5d5
@@ -371,7 +371,7 @@ def figure1_values(
 
 def figure1_curves(
     runs:dict, # From figure1
-)->dict:       # For each activation: sweep (rate to errors), and of each seed the lists error, frozen, loss, grads, slopes
+)->dict:       # For each activation: sweep (rate to errors), and runs (of each seed error, frozen, loss, grads, slopes)
     "What is needed to draw it"
     kinds = ('error','frozen','loss','grads','slopes')
     return {act:dict(sweep={f'{r:g}':[e['error'] for e in rows] for r,rows in o['sweep'].items()},
