@@ -485,7 +485,8 @@ def _images(step, n, bs):
 
 def _board(path, step):
     "Where TensorBoard will look, or None if it is not installed"
-    try: return importlib.import_module('torch.utils.tensorboard').SummaryWriter(str(path), purge_step=step)
+    purge = step+1 if step else None # what a run that was killed told of later steps
+    try: return importlib.import_module('torch.utils.tensorboard').SummaryWriter(str(path), purge_step=purge)
     except ImportError: return None
 
 @patch
@@ -550,8 +551,9 @@ def _no_progress(t, loss):
         if any(l.bias==1 for l in t.spec.layers): why.append('biases that begin at 1 beside such weights')
     why.append(f"a rate too low or too high ({t.cfg['lr']:g})")
     if not low: why.append('labels that do not belong to the images')
-    return (f'warning: after {t.at} steps the loss is still {loss:.3f}, no better than guessing among {t.pack.n_classes} '
-            f"classes ({math.log(t.pack.n_classes):.3f}). Likely: {'; '.join(why)}. The page explain/autopsy (Does it train?) measures these")
+    n = t.pack.n_classes
+    return (f'warning: after {t.at} steps the loss is still {loss:.3f}, no better than guessing among {n} classes '
+            f"({math.log(n):.3f}). Likely: {'; '.join(why)}. The page explain/autopsy (Does it train?) measures these")
 
 # %% ../nbs/09_train.ipynb #fdf891a4
 @contextmanager

@@ -234,7 +234,8 @@ def test_train_options(made, trained, tmp_path):
     refused(run(*new, '--precision', 'fp8'), "precision 'fp8' is unknown")
     refused(run(*new, '--time_budget', 'soon'), "time_budget 'soon'")
     refused(run(*new, '--schedule', 'cosine'), "schedule 'cosine' is unknown; there are constant, short, paper")
-    refused(run(*tune, '--run', tmp_path/'t', '--precision', 'bf16', '--seed', 4), 'seed 0 (now 4), precision fp32 (now bf16)')
+    refused(run(*tune, '--run', tmp_path/'t', '--precision', 'bf16', '--seed', 4),
+            'seed 0 (now 4), precision fp32 (now bf16)')
     assert not (tmp_path/'x').exists()
 
 def test_tiny_imagenet(data_dir, tmp_path):

@@ -58,7 +58,9 @@ def test_optimizer_travels(pack):
             opt.step(); opt.zero_grad()
     net.eval(); go(net, opt, 2)
     net2,opt2 = pickle.loads(pickle.dumps((net, opt)))
-    net3 = copy.deepcopy(net); opt3 = SGD2012(net3, rates=dict(conv1=.5)); opt3.load_state_dict(copy.deepcopy(opt.state_dict()))
+    net3 = copy.deepcopy(net)
+    opt3 = SGD2012(net3, rates=dict(conv1=.5))
+    opt3.load_state_dict(copy.deepcopy(opt.state_dict()))
     for o in ((net,opt), (net2,opt2), (net3,opt3)): go(*o, 2)
     for n in (net2, net3):
         for a,b in zip(net.parameters(), n.parameters()): assert torch.equal(a, b)
@@ -78,7 +80,8 @@ def test_many_tensors(pack):
         seen = []
         F.cross_entropy(net(torch.randn(4,3,56,56)), torch.arange(4)).backward()
         with Count(): opt.step()
-    assert [o for o in seen if 'profiler' not in o]==['_foreach_mul_']+['_foreach_add_']*3+['_foreach_mul_']+['_foreach_add_']*2
+    weights,biases = (['_foreach_mul_']+['_foreach_add_']*n for n in (3, 2))
+    assert [o for o in seen if 'profiler' not in o]==weights+biases
 
 # --- A step
 
@@ -89,9 +92,7 @@ def test_no_waiting(pack):
             assert 'local_scalar' not in f.name() and 'nonzero' not in f.name(), f
             return f(*args, **(kw or {}))
     t = trainer(pack)
-    t.aug = types.SimpleNamespace(spec=t.aug.spec, colour=False, mean=t.aug.mean, # on a CPU its loops ask
-                                  __call__=None)
-    class Aug(types.SimpleNamespace):
+    class Aug(types.SimpleNamespace): # on a CPU its loops ask
         def __call__(self, xb, seed): return torch.randn(len(xb), 3, 56, 56)
     t.aug = Aug(spec=t.aug.spec)
     for i in range(3):
@@ -368,10 +369,14 @@ def test_tensorboard(pack, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', types.SimpleNamespace(SummaryWriter=Writer))
     run = train(pack, tmp_path/'a', **{**small, 'epochs':1})
-    assert seen[0]==(str(run.path/'tb'), 0) and seen[-1]=='closed'
+    assert seen[0]==(str(run.path/'tb'), None) and seen[-1]=='closed'
     rows = run.rows()
     assert ('loss', rows[0]['loss'], 1) in seen and ('dead/fc6', rows[1]['dead']['fc6'], 2) in seen
     assert ('val/top1', rows[-1]['val_top1'], 3) in seen
+    seen.clear()
+    train(pack, tmp_path/'c', steps=2, **small)
+    train(pack, tmp_path/'c', steps=4, **small)
+    assert (str(tmp_path/'c/tb'), 3) in seen # what is known of step 3 and later is written again
     monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
     same(run.path, train(pack, tmp_path/'b', **{**small, 'epochs':1}).path)
     assert not (tmp_path/'b/tb').exists()
