@@ -336,7 +336,7 @@ def test_no_progress(pack, tmp_path):
         train(pack, tmp_path/f'flat{spec==unit}', spec=spec, lr=1e-4, **kw)
         warned = [o for o in said if 'warning' in o]
         assert len(warned)==1 and 'after 104 steps' in warned[0] and 'guessing among 10 classes (2.303)' in warned[0], said
-        for o in ('conv3, conv4, conv5 that begin at 0.01', 'biases that begin at 1', 'a rate too low', 'explain/autopsy'):
+        for o in ('conv3, conv4, conv5 that begin at 0.01', 'biases that begin at 1', 'a rate too low', 'explain/flat_loss'):
             assert o in warned[0], warned[0]
         assert ('pixels of unit variance' in warned[0])==(spec is unit)
     said.clear()
