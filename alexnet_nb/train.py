@@ -553,7 +553,7 @@ def _no_progress(t, loss):
     if not low: why.append('labels that do not belong to the images')
     n = t.pack.n_classes
     return (f'warning: after {t.at} steps the loss is still {loss:.3f}, no better than guessing among {n} classes '
-            f"({math.log(n):.3f}). Likely: {'; '.join(why)}. The page explain/flat_loss (Does it train?) measures these")
+            f"({math.log(n):.3f}). Likely: {'; '.join(why)}. The page explain/flat_loss measures these")
 
 # %% ../nbs/09_train.ipynb #fdf891a4
 @contextmanager
