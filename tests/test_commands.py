@@ -162,7 +162,7 @@ def test_interrupted(made, trained, tmp_path, sig):
 job = """
 import sys
 import alexnet_nb.train as T
-T._save_every = .25 # seconds; so that most checkpoints are in the middle of an epoch
+T._save_every = .25 # seconds; so that some checkpoints are in the middle of an epoch
 T.train(*sys.argv[1:3], width=.125, size=56, batch_size=32, epochs=12, schedule='paper', keep=2, say=print)
 """
 
