@@ -225,15 +225,16 @@ def settings(
     if not gpu: auto |= dict(width=.5, size=min(112, most), epochs=16, schedule='short')
     c = {k: auto.get(k) if v is None else v for k,v in given.items()}
     s = get_spec(c['spec'])
-    _check(pack, s, c)
+    _check(pack, s, c, gpu)
     return dict(c, spec=s.name if SPECS.get(s.name)==s else json.loads(json.dumps(asdict(s))), pack=pack.path.name,
                 pack_sha256=pack.sha256)
 
-# %% ../nbs/09_train.ipynb #3f92a1b2
-def _check(pack, spec, c):
+# %% ../nbs/09_train.ipynb #1f7c2530
+def _check(pack, spec, c, gpu):
     "Refuse settings without sense"
     for k,known in (('schedule', SCHEDULES), ('precision', ('fp32','tf32','bf16'))):
         if c[k] not in known: raise Refusal(f"{k} {c[k]!r} is unknown; there are {', '.join(known)}")
+    if c['precision']=='tf32' and not gpu: raise Refusal('precision tf32: only a GPU has it; use fp32 or bf16')
     if c['size']>pack.size: raise Refusal(f"size {c['size']}: the images of {pack.path} have only {pack.size} pixels")
     for k in ('width','epochs','batch_size','lr'):
         if not c[k]>0: raise Refusal(f'{k} {c[k]}: must be above zero')
@@ -446,13 +447,15 @@ def _sort_out(self:Trainer, run, keep):
 @patch
 def _epoch_over(self:Trainer): return self.at%self.per_epoch==0 or self.at==self.total
 
-# %% ../nbs/09_train.ipynb #d4ac9e4d
+# %% ../nbs/09_train.ipynb #dadd2639
+_save_every = 60 # seconds
+
 class _Books:
     "Log, validation, checkpoints and what is said during `train`"
     def __init__(self, run, t, keep, say):
         store_attr()
         self.every = max(1, min(50, t.total//300)) # steps per line
-        self.first,self.saved,self.start,self.warned,self.board = t.at,time.time(),time.time(),False,None
+        self.first,self.saved,self.start,self.stuck,self.board = t.at,time.time(),time.time(),0,None
         n = t.pack.counts['train']
         show = dict(total=_images(t.total, n, t.bs), initial=_images(t.at, n, t.bs), unit=' images')
         self.bar = progress(desc='training', **show)
@@ -470,7 +473,7 @@ class _Books:
         self.bar.update(n)
         if self.due(self.t.at): self._line()
         if epoch := self.t._epoch_over(): self._epoch()
-        if epoch or time.time()-self.saved>60: self.save()
+        if epoch or time.time()-self.saved>_save_every: self.save()
 
     def save(self):
         self.t.save(self.run)
@@ -484,7 +487,8 @@ def _images(step, n, bs):
 
 def _board(path, step):
     "Where TensorBoard will look, or None if it is not installed"
-    try: return importlib.import_module('torch.utils.tensorboard').SummaryWriter(str(path), purge_step=step)
+    purge = step+1 if step else None # what a run that was killed told of later steps
+    try: return importlib.import_module('torch.utils.tensorboard').SummaryWriter(str(path), purge_step=purge)
     except ImportError: return None
 
 @patch
@@ -515,14 +519,15 @@ def _epoch(self:_Books):
     t = self.t
     loss,wrong = (t.sums[1,:2]/t.sums[1,2]).tolist()
     t.sums[1] = 0
-    v = validate([t.model], t.pack, [t.aug], t.bs)
+    with _numbers('fp32', t.device): v = validate([t.model], t.pack, [t.aug], t.bs)
     t.val.append(v['top1'])
     self._log(**{f'val_{k}':o for k,o in v.items()})
     rate = (time.time()-self.start)/(t.at-self.first)
     self.say(f"epoch {t.at/t.per_epoch:.4g} of {t.cfg['epochs']:g}: training loss {loss:.3f}, "
              f"error {wrong:.1%}; validation error {v['top1']:.1%}; {t.bs/rate:.0f} images/s, "
              f'{rate*(t.total-t.at):.0f} s left')
-    if not self.warned and _flat(loss, v['loss'], t): self.say(_no_progress(t, loss)); self.warned = True
+    self.stuck = self.stuck+t.per_epoch if min(loss, v['loss'])>.99*math.log(t.pack.n_classes) else 0
+    if self.stuck-t.per_epoch<_patience<=self.stuck: self.say(_no_progress(t, loss)) # once
 
 # %% ../nbs/09_train.ipynb #a8590e90
 def _no_number(run, t, loss):
@@ -535,10 +540,7 @@ def _no_number(run, t, loss):
     return (f"{run.path}: the loss is {loss} at step {t.at}; {kept}. Likely: {', or '.join(why)}; "
             'other settings need another --run')
 
-def _flat(loss, val, t):
-    "Was it guessing for an epoch?"
-    guess = math.log(t.pack.n_classes)
-    return t.per_epoch>=10 and abs(loss-guess)<.01*guess and abs(val-guess)<.01*guess
+_patience = 100 # steps of whole epochs that are no better than guessing
 
 def _no_progress(t, loss):
     "What to say of an epoch of guessing"
@@ -551,8 +553,9 @@ def _no_progress(t, loss):
         if any(l.bias==1 for l in t.spec.layers): why.append('biases that begin at 1 beside such weights')
     why.append(f"a rate too low or too high ({t.cfg['lr']:g})")
     if not low: why.append('labels that do not belong to the images')
-    return (f'warning: after {t.at} steps the loss is still {loss:.3f}, that of guessing among {t.pack.n_classes} '
-            f"classes. Likely: {'; '.join(why)}. The page explain/autopsy (Does it train?) measures these")
+    n = t.pack.n_classes
+    return (f'warning: after {t.at} steps the loss is still {loss:.3f}, no better than guessing among {n} classes '
+            f"({math.log(n):.3f}). Likely: {'; '.join(why)}. The page explain/autopsy (Does it train?) measures these")
 
 # %% ../nbs/09_train.ipynb #fdf891a4
 @contextmanager
@@ -569,12 +572,10 @@ def _plainly(cfg, device):
 @contextmanager
 def _numbers(precision, device):
     "Let a GPU multiply in the precision that was asked for, and choose its algorithms by trying; undone at the end"
-    cuda,cudnn = torch.backends.cuda.matmul,torch.backends.cudnn
+    if device.type!='cuda': yield; return
+    cuda,cudnn,tf32 = torch.backends.cuda.matmul,torch.backends.cudnn,precision!='fp32'
     was = cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark
-    if device.type=='cuda':
-        tf32 = precision!='fp32'
-        cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark = tf32,tf32,not torch.are_deterministic_algorithms_enabled()
-    elif precision=='tf32': raise Refusal(f'precision tf32: {device} does not have it; use fp32 or bf16')
+    cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark = tf32,tf32,not torch.are_deterministic_algorithms_enabled()
     try: yield
     finally: cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark = was
 
@@ -641,7 +642,7 @@ def train(
     time_budget=None,         # Stop after so many minutes, or '90m', '2h'; the same call goes on
     channels_last:bool=False, # Keep weights, too, in the order of pixels, then channels, which a GPU prefers
     compile:bool=False,       # Let PyTorch compile the network for full batches
-    **kw,                     # See settings: spec, width, size, epochs, batch_size, lr, seed, precision, rates, init_from …
+    **kw,                     # See settings: spec, width, size, epochs, batch_size, lr, seed, precision, init_from …
 )->Run:                       # Raises Refusal if the loss is not a number, KeyboardInterrupt after Ctrl-C
     "Train a network on a pack, or go on with it; every random choice follows from the seed and the step"
     if not isinstance(pack, Pack): pack = Pack(pack)
@@ -655,6 +656,7 @@ def train(
                 channels_last, compile)
     t.restore(run)
     if t.at: say(f'{run.path}: going on at step {t.at} of {t.total}')
+    elif donor: say(f"starting from {donor.origin}; {'all layers' if t.inherited else 'all but the last layer'} copied")
     run.rewind(t.at)
     t._sort_out(run, keep)
     end = min(t.total, steps or t.total)
