@@ -110,13 +110,11 @@ def short_run(
     model = AlexNet(v.spec, n_classes or pack.n_classes, width, size, seed=seed).to(device)
     opt = torch.optim.Adam(model.parameters(), v.adam) if v.adam else SGD2012(model, .01, .01*v.spec.bias_lr)
     torch.manual_seed(mix(seed, 2))
-    before = mean = end = None
-    losses = []
+    before,mean,end,losses = None,None,None,[]
     for x,y in _batches(pack, aug, bs, seed):
         if v.unit: x = x/58.4
         if before is None: before = signal(model, x, y)
-        model.train()
-        opt.zero_grad()
+        model.train(); opt.zero_grad()
         (loss := F.cross_entropy(model(x), y)).backward()
         opt.step()
         losses.append(round(loss.item(), 4))
