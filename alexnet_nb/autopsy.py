@@ -114,7 +114,7 @@ def short_run(
     for x,y in _batches(pack, aug, bs, seed):
         if v.unit: x = x/58.4
         if before is None: before = signal(model, x, y)
-        model.train().zero_grad()
+        model.train(); opt.zero_grad()
         (loss := F.cross_entropy(model(x), y)).backward()
         opt.step()
         losses.append(round(loss.item(), 4))

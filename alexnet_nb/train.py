@@ -447,7 +447,9 @@ def _sort_out(self:Trainer, run, keep):
 @patch
 def _epoch_over(self:Trainer): return self.at%self.per_epoch==0 or self.at==self.total
 
-# %% ../nbs/09_train.ipynb #d4ac9e4d
+# %% ../nbs/09_train.ipynb #dadd2639
+_save_every = 60 # seconds
+
 class _Books:
     "Log, validation, checkpoints and what is said during `train`"
     def __init__(self, run, t, keep, say):
@@ -471,7 +473,7 @@ class _Books:
         self.bar.update(n)
         if self.due(self.t.at): self._line()
         if epoch := self.t._epoch_over(): self._epoch()
-        if epoch or time.time()-self.saved>60: self.save()
+        if epoch or time.time()-self.saved>_save_every: self.save()
 
     def save(self):
         self.t.save(self.run)

@@ -161,8 +161,9 @@ def test_interrupted(made, trained, tmp_path, sig):
 
 job = """
 import sys
-from alexnet_nb.train import train
-train(*sys.argv[1:3], width=.125, size=56, batch_size=32, epochs=12, schedule='paper', keep=2, say=print)
+import alexnet_nb.train as T
+T._save_every = .25 # seconds; so that some checkpoints are in the middle of an epoch
+T.train(*sys.argv[1:3], width=.125, size=56, batch_size=32, epochs=12, schedule='paper', keep=2, say=print)
 """
 
 def test_killed_at_random(made, tmp_path):
