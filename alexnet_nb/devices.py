@@ -88,7 +88,7 @@ def deal_devices(
     of:int=1,           # Processes on this machine
 )->list:                # One device or two; raises Refusal if they are not there, or if it is not clear which are meant
     "The devices of this process"
-    k,names = 1+columns,device.split(',') if device else []
+    k,names = 1+columns,str(device).split(',') if device else []
     there,need = torch.cuda.device_count(),k*of
     if need>1 and names==['cuda'] or not names and there: # GPUs, in their order
         if there<need: raise Refusal(f"{of} process(es) with {k} device(s) each need {need} GPUs, and there are {there} "
@@ -146,7 +146,7 @@ def _program(): return Path(sys.argv[0]).stem
 
 def _gone(r, size):
     "What is said when a process is missed"
-    who = 'the connection to the other processes is lost' if r is None else f'process {r} of 0 to {size-1} has ended or hangs'
+    who = 'the connection to the other processes is lost' if r is None else f'process {r} (of {size}, from 0) has ended or hangs'
     return f'{who}; the last checkpoint is kept, and the same command goes on from there'
 
 def _claim(store):
@@ -344,13 +344,16 @@ def leave(self:World):
     dist.destroy_process_group()
     self.size,_now = 1,None
 
-# %% ../nbs/explain/devices.ipynb #5a228a2c
+# %% ../nbs/explain/devices.ipynb #d4ddbf09
 class _Terminated(KeyboardInterrupt): pass
 
 @patch
 def missed(self:World, looks=5):
-    "Which process is missing? Asked when a connection is broken"
+    "Which process is missing? Asked when a connection is broken; -1 if another has said what happened"
     for _ in range(2*looks):
+        try:
+            if self.store.add('spoken', 0): return -1
+        except Exception: pass # the table is gone, too
         if (r := self.pulse.lost(3)) is not None: return r
         time.sleep(self.pulse.every/2)
 
