@@ -272,47 +272,65 @@ def _demo_pack(folder):
         prepare(folder/'pictures', folder/'demo', size=110)
     return folder/'demo'
 
+# %% ../nbs/10_results.ipynb #790984ce
+def _begin(pack, cfg, device):
+    "Say what is going to be trained"
+    print(pack)
+    print(f"{_spec_name(cfg)}: width {cfg['width']:g}, crops of {cfg['size']} pixels, {cfg['epochs']:g} epochs, "
+          f"batches of {cfg['batch_size']}, {cfg['precision']} on {_device(device)}")
+    if device.type=='cpu' and (cfg['width']<1 or cfg['size']<224):
+        print("smaller than the paper's network, for want of a GPU; the full one on a pack of 256 pixels: "
+              '--width 1 --size 224 --epochs 90 --schedule log2012')
+
+def _end(run, pack, device, command, t0):
+    "Measure a finished run and say where everything is"
+    one,ten = _report(run, pack, device, command, time.time()-t0)
+    print(f"validation, centre view: {_percent(one)}\nvalidation, ten views:   {_percent(ten)}   "
+          f"(guessing: {1-1/pack.n_classes:.0%}; {ten['n']} images)")
+    files = 'model.safetensors best.safetensors log.jsonl card.json curve.png filters.png top5.png'.replace(' ', ', ')
+    print(f'{time.time()-t0:.0f} s; in {run.path}: {files}')
+
+def _spec_name(cfg): return cfg['spec'] if isinstance(cfg['spec'], str) else cfg['spec']['name']
+
 # %% ../nbs/10_results.ipynb #c043779e
 @command
 def alexnet_train(
     pack:option("Folder made by alexnet_prepare; without it, demo data is drawn and used", nargs='?', opt=False)=None,
     run:str=None,          # Folder of the run (default: runs/PACK-SPEC); an unfinished one is resumed
-    spec:str='code2012',   # Network: paper, code2012 or torchvision
+    spec:str=None,         # Network: paper, code2012, torchvision … (default: code2012, or that of --init_from)
     width:float=None,      # Share of channels and units (default: 1 with a GPU, else 0.5)
     size:int=None,         # Side of the crops, pixels (default: 7/8 of the pack's with a GPU, else at most 112)
     epochs:float=None,     # Passes over the training images (default: 90 with a GPU, else 16)
     batch_size:int=128,    # Images per step
     lr:float=.01,          # Learning rate of weights at the start; biases have the spec's multiple of it
     seed:int=0,            # Decides initial weights, order, crops and dropout
-    schedule:str=None,     # constant, short, log2010 or log2012 (default: log2012 with a GPU, else short)
+    schedule:str=None,     # constant, short, paper, log2010, log2012, exp (default: log2012 with a GPU, else short)
+    precision:str='fp32',  # fp32, tf32 (with a GPU) or bf16
+    init_from:str=None,    # Start from this run or file of weights; the last layer is new where the classes differ
+    rates:str=None,        # Factors of the rates by layer, as in conv1=0,fc8=10; 0 freezes
+    time_budget:str=None,  # Stop after so many minutes, or 90m, 2h; the same command goes on
+    keep:int=0,            # Keep the checkpoints of so many of the last epochs, beside the last and the best
+    channels_last:bool=False, # Keep weights in the order of pixels, then channels, which a GPU prefers
+    compile:bool=False,    # Let PyTorch compile the network; takes a minute or more at the start
     steps:int=None,        # Stop after this step, as if interrupted; the same command without it goes on
     device:str=None,       # cuda, cuda:1, cpu … (default: a GPU if there is one)
     workers:int=2,         # Threads that read ahead
 ):
     "Train a network, measure it with one and with ten views, draw its learning curve, filters and predictions"
-    t0,cmd = time.time(),_command()
-    device = get_device(device)
+    t0,cmd,device = time.time(),_command(),get_device(device)
     kw = dict(spec=spec, width=width, size=size, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed,
-              schedule=schedule)
+              schedule=schedule, precision=precision, rates=rates, init_from=init_from and load_weights(init_from))
     if pack is None:
         kw = {k:DEMO.get(k) if v is None else v for k,v in kw.items()}
         pack,run = _demo_pack(Path('alexnet_demo')),run or 'alexnet_demo/run'
     pack = Pack(pack)
-    run = Path(run or f'runs/{pack.path.resolve().name}-{spec}')
     cfg = settings(pack, gpu=device.type=='cuda', **kw)
-    print(pack)
-    print(f"{spec}: width {cfg['width']:g}, crops of {cfg['size']} pixels, {cfg['epochs']:g} epochs, "
-          f'batches of {batch_size}, on {_device(device)}')
-    if device.type=='cpu' and (cfg['width']<1 or cfg['size']<224):
-        print("smaller than the paper's network, for want of a GPU; the full one on a pack of 256 pixels: "
-              '--width 1 --size 224 --epochs 90 --schedule log2012')
-    res = train(pack, run, device=device, workers=workers, steps=steps, **kw)
-    if not res.done: return print(f'stopped as asked; the checkpoint is in {run}; without --steps it goes on')
-    one,ten = _report(res, pack, device, cmd, time.time()-t0)
-    print(f"validation, centre view: {_percent(one)}\nvalidation, ten views:   {_percent(ten)}   "
-          f"(guessing: {1-1/pack.n_classes:.0%}; {ten['n']} images)")
-    files = 'model.safetensors log.jsonl card.json curve.png filters.png top5.png'.replace(' ', ', ')
-    print(f'{time.time()-t0:.0f} s; in {run}: {files}')
+    run = Path(run or f"runs/{pack.path.resolve().name}-{_spec_name(cfg)}{'-tuned' if init_from else ''}")
+    _begin(pack, cfg, device)
+    res = train(pack, run, device=device, workers=workers, steps=steps, keep=keep, time_budget=time_budget,
+                channels_last=channels_last, compile=compile, **kw)
+    if res.done: _end(res, pack, device, cmd, t0)
+    elif steps: print(f'stopped as asked; the checkpoint is in {run}; without --steps it goes on')
 
 # %% ../nbs/10_results.ipynb #aecbdf23
 def _picture(path):

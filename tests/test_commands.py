@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest, torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 bin = Path(sys.executable).parent
@@ -157,6 +158,86 @@ def test_interrupted(made, trained, tmp_path, sig):
     assert r.returncode==0, r.stderr
     if sig!=signal.SIGKILL: assert 'going on at step' in r.stdout
     assert equal(weights(tmp_path/'run'), weights(trained))
+
+job = """
+import sys
+import alexnet_nb.train as T
+T._save_every = .25 # seconds; so that some checkpoints are in the middle of an epoch
+T.train(*sys.argv[1:3], width=.125, size=56, batch_size=32, epochs=12, schedule='paper', keep=2, say=print)
+"""
+
+def test_killed_at_random(made, tmp_path):
+    "kill -9 at any moment, then the same again: all weights, checkpoints and the log are those of an uninterrupted run"
+    import random
+    rng,n = random.Random(os.environ.get('ALEXNET_NB_SEED', 0)),int(os.environ.get('ALEXNET_NB_KILLS', 5))
+    def start(name): return subprocess.Popen([sys.executable, '-c', job, made/'pack', tmp_path/name], text=True,
+                                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def told(name): return [{k:v for k,v in json.loads(o).items() if k!='images_per_s'}
+                            for o in (tmp_path/name/'log.jsonl').read_text().splitlines()]
+    def lines(name): return (f := tmp_path/name/'log.jsonl').exists() and f.read_text().count('\n')
+    def files(name):
+        res = {}
+        for f in (tmp_path/name).glob('*.safetensors*'):
+            with safe_open(f, 'pt') as o: res[f.name] = o.metadata(),{k:o.get_tensor(k).numpy().tobytes() for k in o.keys()}
+        return res
+    p = start('whole')
+    assert p.wait(300)==0, p.stderr.read()
+    want = files('whole')
+    assert len(want)==5 and len(told('whole'))==132 # model, last, best and two more; 120 steps and 12 epochs
+    where = []
+    for i in range(n):
+        p,at = start(f'k{i}'),rng.randrange(130)
+        while p.poll() is None and lines(f'k{i}')<at: time.sleep(.002)
+        time.sleep(rng.random()*.1)
+        p.kill()
+        assert p.wait(60)==-signal.SIGKILL, 'it was over before it was killed'
+        left = sorted(o.name for o in (tmp_path/f'k{i}').glob('*'))
+        assert (p := start(f'k{i}')).wait(300)==0, p.stderr.read()
+        said = p.stdout.read()
+        where.append((at, next((o.split(' at ')[-1] for o in said.splitlines() if 'going on' in o), 'the beginning'),
+                      [o for o in left if 'partial' in o]))
+        assert files(f'k{i}')==want and told(f'k{i}')==told('whole'), (i, at, left, said)
+        shutil.rmtree(tmp_path/f'k{i}')
+    print(*where, sep='\n')
+
+def test_full_disk_keeps_checkpoint(made, tmp_path):
+    "A disk that fills up in the middle of a run: the last checkpoint stays, and the run goes on when there is room"
+    args = 'alexnet_train', made/'pack', '--run', tmp_path/'run', *small
+    assert run(*args, '--steps', 7).returncode==0
+    before = (tmp_path/'run/last.safetensors').read_bytes()
+    def limit(): resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+    refused(run(*args, preexec_fn=limit), 'last.safetensors: cannot be written')
+    assert (tmp_path/'run/last.safetensors').read_bytes()==before and not list(tmp_path.rglob('*.partial'))
+
+def test_broken_pack(made, tmp_path):
+    "A JPEG of the pack that cannot be decoded any more ends the run with one line"
+    r = run('alexnet_prepare', made/'pictures', tmp_path/'pack', '--size', 64, '--storage', 'jpeg')
+    assert r.returncode==0, r.stderr
+    f = tmp_path/'pack/train_jpeg.bin'
+    f.write_bytes(f.read_bytes()[:100_000] + b'\0'*(f.stat().st_size-100_000))
+    t = time.time()
+    refused(run('alexnet_train', tmp_path/'pack', '--run', tmp_path/'run', *small), 'a batch of epoch 1 cannot be read',
+            '--verify')
+    assert time.time()-t<60
+
+def test_train_options(made, trained, tmp_path):
+    "Fine-tuning, a budget of time, and what is refused"
+    tune = 'alexnet_train', made/'pack', '--init_from', trained, '--rates', 'conv1=0,fc8=10', '--epochs', 3, '--keep', 1
+    r = run(*tune, '--time_budget', '1s', '--run', tmp_path/'t')
+    assert r.returncode==0 and 'the time is spent at step' in r.stderr+r.stdout and 'all layers copied' in r.stdout, r
+    r = run(*tune, '--run', tmp_path/'t')
+    assert r.returncode==0 and 'going on at step' in r.stdout, r.stderr
+    assert equal({k:v for k,v in weights(trained).items() if 'conv1' in k}, {
+        k:v for k,v in weights(tmp_path/'t').items() if 'conv1' in k})
+    new = 'alexnet_train', made/'pack', '--run', tmp_path/'x'
+    refused(run(*new, '--init_from', trained, '--width', .5), 'init_from: a network of width 0.25, not 0.5')
+    refused(run(*new, '--rates', 'conv9=1'), 'no layer conv9')
+    refused(run(*new, '--precision', 'fp8'), "precision 'fp8' is unknown")
+    refused(run(*new, '--time_budget', 'soon'), "time_budget 'soon'")
+    refused(run(*new, '--schedule', 'cosine'), "schedule 'cosine' is unknown; there are constant, short, paper")
+    refused(run(*tune, '--run', tmp_path/'t', '--precision', 'bf16', '--seed', 4),
+            'seed 0 (now 4), precision fp32 (now bf16)')
+    assert not (tmp_path/'x').exists()
 
 def test_tiny_imagenet(data_dir, tmp_path):
     "Real photographs go in and come out as a pack with the names of their classes"

@@ -1,0 +1,382 @@
+"Training: what makes a resumed run the same run, and what is said when it goes wrong"
+import copy, json, math, os, pickle, sys, time, types
+from dataclasses import replace
+from pathlib import Path
+
+import pytest, torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import alexnet_nb.train as T
+from alexnet_nb.data import Loader, Pack, Refusal, demo, prepare
+from alexnet_nb.model import AlexNet, get_spec, load_weights, save_weights
+from alexnet_nb.split import columns
+from alexnet_nb.train import SGD2012, Run, Trainer, settings, train
+
+small = dict(width=.125, size=56, batch_size=100, epochs=4, say=lambda s: None)
+
+@pytest.fixture(scope='module')
+def pack(tmp_path_factory):
+    d = tmp_path_factory.mktemp('pack')
+    return prepare(demo(d/'pictures', n_train=26, n_val=5), d/'pack', size=64)
+
+@pytest.fixture(scope='module')
+def long(pack, tmp_path_factory):
+    "A run of ten epochs with schedule paper, never interrupted"
+    return train(pack, tmp_path_factory.mktemp('long')/'run', **plateau)
+
+plateau = {**small, 'epochs':10, 'schedule':'paper', 'keep':2}
+
+def bits(run):
+    "All weights of a run: of its end, its best and its other checkpoints"
+    return {f.name:load_file(f) for f in Path(run).glob('*.safetensors')}
+
+def same(a, b):
+    a,b = bits(a),bits(b)
+    assert a.keys()==b.keys()
+    for f in a:
+        assert a[f].keys()==b[f].keys()
+        for k in a[f]: assert torch.equal(a[f][k], b[f][k]), (f, k)
+
+def told(run): return [{k:v for k,v in o.items() if k!='images_per_s'} for o in Run(run).rows()]
+
+def trainer(pack, **kw):
+    cfg = settings(pack, **{k:v for k,v in {**small, **kw}.items() if k!='say'})
+    return Trainer(pack, cfg, get_spec(cfg['spec']), torch.device('cpu'))
+
+# --- The update rule
+
+def test_optimizer_travels(pack):
+    "Pickled, or through its state dict, an optimizer goes on as before; layers of columns go by their own names"
+    net = AlexNet(width=.125, size=56, n_classes=4, seed=0)
+    opt = SGD2012(net, rates=dict(conv1=.5))
+    def go(net, opt, n):
+        for i in range(n):
+            F.cross_entropy(net(torch.full((4,3,56,56), float(i))), torch.arange(4)).backward()
+            opt.step(); opt.zero_grad()
+    net.eval(); go(net, opt, 2)
+    net2,opt2 = pickle.loads(pickle.dumps((net, opt)))
+    net3 = copy.deepcopy(net)
+    opt3 = SGD2012(net3, rates=dict(conv1=.5))
+    opt3.load_state_dict(copy.deepcopy(opt.state_dict()))
+    for o in ((net,opt), (net2,opt2), (net3,opt3)): go(*o, 2)
+    for n in (net2, net3):
+        for a,b in zip(net.parameters(), n.parameters()): assert torch.equal(a, b)
+    cols = SGD2012(columns(net, ('cpu','cpu')), rates=dict(conv1=0, fc8=10))
+    assert {g['name']:g['lr'] for g in cols.param_groups if 'weight' in g['name'] and g['lr']!=.01}=={
+        'a.conv1.weight':0., 'b.conv1.weight':0., 'a.fc8.weight':.1}
+
+def test_many_tensors(pack):
+    "Groups that share their rates are updated together: as many calls for sixteen tensors as for two"
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, f, types, args=(), kw=None):
+            seen.append(f.name().split('.')[0].removeprefix('aten::'))
+            return f(*args, **(kw or {}))
+    net = AlexNet(width=.125, size=56, n_classes=4, seed=0)
+    opt = SGD2012(net)
+    for _ in range(2):
+        seen = []
+        F.cross_entropy(net(torch.randn(4,3,56,56)), torch.arange(4)).backward()
+        with Count(): opt.step()
+    weights,biases = (['_foreach_mul_']+['_foreach_add_']*n for n in (3, 2))
+    assert [o for o in seen if 'profiler' not in o]==weights+biases
+
+# --- A step
+
+def test_no_waiting(pack):
+    "No step asks the device for a number"
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, f, types, args=(), kw=None):
+            assert 'local_scalar' not in f.name() and 'nonzero' not in f.name(), f
+            return f(*args, **(kw or {}))
+    t = trainer(pack)
+    class Aug(types.SimpleNamespace): # on a CPU its loops ask
+        def __call__(self, xb, seed): return torch.randn(len(xb), 3, 56, 56)
+    t.aug = Aug(spec=t.aug.spec)
+    for i in range(3):
+        with Watch(): t.step(torch.zeros(100, 64, 64, 3, dtype=torch.uint8), torch.arange(100)%10, look=i>0)
+    assert t.watch.read()['grad_norm']>0 and t.sums[1,2]==300
+
+def test_watch(pack):
+    "Dead units and the norm of the gradient are what one would count"
+    t = trainer(pack)
+    with torch.no_grad(): t.model.fc6.bias.fill_(-1e6); t.model.conv3.bias[:12] = -1e6
+    xb,yb = next(t.batches(1))
+    got = {}
+    t.opt.register_step_pre_hook(lambda *_: got.update(
+        norm=torch.cat([p.grad.flatten() for p in t.model.parameters()]).norm().item()))
+    torch.manual_seed(T.mix(0, 2, 0))
+    y = t.model(t.aug(xb, T.mix(0, 1, 0)), upto='conv3')
+    t.step(xb, yb, look=True)
+    seen = t.watch.read()
+    assert list(seen['dead'])==['conv1','conv2','conv3','conv4','conv5','fc6','fc7']
+    assert seen['dead']['fc6']==1 and seen['dead']['conv3']==pytest.approx((y.amax((0,2,3))==0).float().mean().item())
+    assert seen['dead']['conv3']>=.25
+    assert seen['grad_norm']==pytest.approx(got['norm'], rel=1e-5)
+
+def test_small_batches_stay_plain(pack):
+    "The last batch of an epoch is smaller; it passes by the compiled network"
+    t,seen = trainer(pack, epochs=2),[]
+    def fast(x): seen.append(len(x)); return t.model(x)
+    t.net = fast
+    for xb,yb in t.batches(1):
+        t.step(xb, yb)
+        if t.at==t.total: break
+    assert t.total==6 and seen==[100]*4
+
+def test_frozen_by_schedule(pack):
+    "conv1 is not computed and does not move once log2012 has put it to rest"
+    t = trainer(pack, schedule='log2012', epochs=20)
+    t.at = round(.9*t.total)
+    xb,yb = next(t.batches(1))
+    before = t.model.conv1.weight.clone()
+    t.step(xb, yb)
+    assert not t.model.conv1.weight.requires_grad and torch.equal(before, t.model.conv1.weight) and not t.aug.colour
+
+def test_precision(pack, tmp_path):
+    "fp32 is fp32 on a GPU too; bf16 is another run, and resumes as exactly; what is global is put back"
+    cuda,cudnn = torch.backends.cuda.matmul,torch.backends.cudnn
+    was = cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark
+    for p,tf in (('fp32',False), ('tf32',True), ('bf16',True)):
+        with T._numbers(p, torch.device('cuda')): assert (cuda.allow_tf32,cudnn.allow_tf32)==(tf,tf)
+        assert (cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark)==was
+    with pytest.raises(Refusal, match='only a GPU'): settings(pack, precision='tf32')
+    assert settings(pack, precision='tf32', gpu=True)['precision']=='tf32'
+    kw = {**small, 'epochs':1}
+    a = train(pack, tmp_path/'a', precision='bf16', **kw)
+    train(pack, tmp_path/'b', precision='bf16', steps=1, **kw)
+    b = train(pack, tmp_path/'b', precision='bf16', **kw)
+    same(a.path, b.path)
+    c = train(pack, tmp_path/'c', **kw)
+    x,y = (o.rows()[0]['loss'] for o in (a, c))
+    assert x!=y and x==pytest.approx(y, rel=.02)
+    with pytest.raises(Refusal, match='precision bf16 .now fp32.'): train(pack, a.path, **kw)
+
+def test_channels_last(pack, tmp_path):
+    "The order in memory is no setting: a run may begin in one and end in the other"
+    a = train(pack, tmp_path/'a', **small)
+    train(pack, tmp_path/'b', steps=5, channels_last=True, **small)
+    b = train(pack, tmp_path/'b', **small)
+    for k,v in bits(a.path)['model.safetensors'].items():
+        torch.testing.assert_close(v, bits(b.path)['model.safetensors'][k], rtol=1e-4, atol=1e-5)
+
+@pytest.mark.skipif('ALEXNET_NB_LONG' not in os.environ, reason='compiling takes minutes: set ALEXNET_NB_LONG')
+def test_compile(pack, tmp_path):
+    "Compiled, the network learns the same with the same masks; nothing is compiled again after the first step"
+    from torch._dynamo.utils import counters
+    counters.clear()
+    a,b = (train(pack, tmp_path/str(c), compile=c, **{**small, 'batch_size':64}) for c in (False, True))
+    for k,v in bits(a.path)['model.safetensors'].items():
+        torch.testing.assert_close(v, bits(b.path)['model.safetensors'][k], rtol=1e-3, atol=1e-4)
+    assert counters['stats']['unique_graphs']==1 and not counters['graph_break']
+
+# --- Schedules and checkpoints
+
+def test_plateau(long):
+    "The rates follow the validation errors: a drop after each epoch without a new best, three times, and no more"
+    rows = long.rows()
+    val = [o['val_top1'] for o in rows if 'val_top1' in o]
+    n = [T.SCHEDULES['paper'].dropped(val[:i], 10) for i in range(11)]
+    assert n[-1]==3, 'the run must have dropped three times to be a test'
+    for o in rows:
+        if 'lr' in o: assert o['lr']==pytest.approx(.01*.1**n[math.ceil(o['epoch'])-1]), o
+    assert sorted(bits(long.path))==['best.safetensors','last.safetensors','model.safetensors',
+                                     'step-000027.safetensors','step-000030.safetensors']
+    with safe_open(long.path/'best.safetensors', 'pt') as f: step = int(f.metadata()['step'])
+    assert step==3*(1+val.index(min(val)))
+
+@pytest.mark.parametrize('at', [(1,), (4,20), (9,18,27), (29,)])
+def test_resumed(pack, long, tmp_path, at):
+    "Stopped after some steps, in the middle of an epoch or at its end: all checkpoints and the log are the same"
+    for n in at: assert not train(pack, tmp_path/'run', steps=n, **plateau).done
+    train(pack, tmp_path/'run', **plateau)
+    same(long.path, tmp_path/'run')
+    assert told(long.path)==told(tmp_path/'run')
+
+class Killed(BaseException): pass
+
+@pytest.mark.parametrize('name, call', [('_link',1), ('_link',2), ('_link',5), ('save_weights',3), ('save_weights',11)])
+@pytest.mark.parametrize('when', ['before', 'after'])
+def test_killed_between(pack, long, tmp_path, monkeypatch, name, call, when):
+    "Killed right before or after a file of the end of an epoch is written"
+    old,calls = getattr(T, name),[]
+    def die(*args, **kw):
+        calls.append(0)
+        if when=='after': old(*args, **kw)
+        if len(calls)==call: raise Killed
+        if when=='before': old(*args, **kw)
+    with monkeypatch.context() as m:
+        m.setattr(T, name, die)
+        with pytest.raises(Killed): train(pack, tmp_path/'run', **plateau)
+    train(pack, tmp_path/'run', **plateau)
+    same(long.path, tmp_path/'run')
+    assert told(long.path)==told(tmp_path/'run') and not list(tmp_path.rglob('*.partial'))
+
+def test_lines_of_many_steps(pack, tmp_path, monkeypatch):
+    "The sums of a line that is not yet written are in the checkpoint"
+    init = T._Books.__init__
+    def slow(self, *args): init(self, *args); self.every = 7
+    monkeypatch.setattr(T._Books, '__init__', slow)
+    a = train(pack, tmp_path/'a', **small)
+    for n in (1, 5, 8): train(pack, tmp_path/'b', steps=n, **small)
+    train(pack, tmp_path/'b', **small)
+    assert told(a.path)==told(tmp_path/'b')
+    same(a.path, tmp_path/'b')
+
+def test_old_runs(pack, tmp_path):
+    "A run from before there were precision, rates, sums and kept errors goes on as if it had them"
+    new = train(pack, tmp_path/'new', **small)
+    old = train(pack, tmp_path/'old', steps=7, **small).path
+    cfg = json.loads((old/'config.json').read_text())
+    (old/'config.json').write_text(json.dumps({k:v for k,v in cfg.items() if k not in T._later}))
+    f = old/'last.safetensors'
+    with safe_open(f, 'pt') as o: meta = {k:v for k,v in o.metadata().items() if k!='val'}
+    save_file({k:v for k,v in load_file(f).items() if k!='sums'}, f, meta)
+    assert Run(old).config['precision']=='fp32'
+    train(pack, old, **small)
+    same(new.path, old)
+
+def test_mismatch(pack, tmp_path):
+    "Each setting that differs is named"
+    train(pack, tmp_path/'a', steps=1, **small)
+    with pytest.raises(Refusal) as e:
+        train(pack, tmp_path/'a', **{**small, 'lr':.02, 'seed':3, 'precision':'bf16', 'rates':'conv1=0', 'schedule':'exp'})
+    for o in ('lr 0.01 (now 0.02)', 'seed 0 (now 3)', 'schedule short (now exp)', 'precision fp32 (now bf16)',
+              "rates None (now {'conv1': 0.0})"): assert o in str(e.value), e.value
+    assert '\n' not in str(e.value)
+
+def test_time_budget(pack, tmp_path):
+    a = train(pack, tmp_path/'a', **small)
+    said,b = [],tmp_path/'b'
+    for _ in range(100):
+        if train(pack, b, time_budget='.3s', **{**small, 'say':said.append}).done: break
+    assert any('the time is spent at step' in o and 'the same command goes on' in o for o in said), said
+    same(a.path, b)
+    assert [T._seconds(o) for o in (2, '90m', '2h', '1.5', '30s', None)]==[120, 5400, 7200, 90, 30, math.inf]
+    for o in ('soon', '-3', '0', ''):
+        with pytest.raises(Refusal, match='time_budget'): T._seconds(o)
+
+# --- Starting from another network
+
+def test_init_from(pack, long, tmp_path):
+    "Fine-tuning: all layers but the last are copied where the classes differ; the run is as exact as any other"
+    kw = {**{k:v for k,v in small.items() if k not in ('width','size')}, 'rates':'conv1=0,fc8=10', 'epochs':2}
+    said = []
+    a = train(pack, tmp_path/'a', init_from=long.path, **{**kw, 'say':said.append})
+    assert 'all layers copied' in said[0]
+    for n in (1, 4): train(pack, tmp_path/'b', init_from=str(long.path), steps=n, **kw)
+    train(pack, tmp_path/'b', init_from=long.path/'model.safetensors', **kw)
+    same(a.path, tmp_path/'b')
+    was,now = load_weights(long.path),load_weights(a.path)
+    assert torch.equal(was.conv1.weight, now.conv1.weight) and torch.equal(was.conv1.bias, now.conv1.bias)
+    assert not torch.equal(was.conv2.weight, now.conv2.weight)
+    assert a.config['width']==.125 and a.config['size']==56 and len(a.config['init_from'])==16
+    with pytest.raises(Refusal, match='init_from'): train(pack, a.path, init_from=long.path/'best.safetensors', **kw)
+    few = load_weights(long.path)
+    few.names = [f'other {i}' for i in range(10)]
+    save_weights(few, tmp_path/'few.safetensors')
+    t = Trainer(pack, settings(pack, init_from=few), few.spec, torch.device('cpu'), few)
+    assert not t.inherited and torch.equal(t.model.fc7.weight, few.fc7.weight)
+    fresh = AlexNet(few.spec, 10, few.width, few.size, seed=0)
+    assert torch.equal(t.model.fc8.weight, fresh.fc8.weight) and not torch.equal(fresh.fc8.weight, few.fc8.weight)
+
+def test_init_from_refuses(pack, long, tmp_path):
+    for kw,msg in ((dict(width=.5), 'width 0.125, not 0.5'), (dict(size=48), 'size 56, not 48'),
+                   (dict(spec='paper'), 'spec code2012, not paper'), (dict(init_from='none.safetensors'), 'no such file')):
+        with pytest.raises(Refusal, match=msg): train(pack, tmp_path/'x', **{'init_from':long.path, **kw})
+    assert not (tmp_path/'x').exists()
+
+# --- When it goes wrong
+
+def test_out_of_memory(pack, tmp_path, monkeypatch):
+    "The message names a smaller batch; the checkpoint of before stays"
+    train(pack, tmp_path/'run', steps=2, **small)
+    before,step = bits(tmp_path/'run'),Trainer.step
+    def full(self, *args, **kw):
+        if self.at==4: raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
+        return step(self, *args, **kw)
+    monkeypatch.setattr(Trainer, 'step', full)
+    with pytest.raises(Refusal, match='out of memory with batches of 100; try --batch_size 50, or --precision bf16'):
+        train(pack, tmp_path/'run', **small)
+    now = load_file(tmp_path/'run/last.safetensors')
+    assert now.keys()==before['last.safetensors'].keys()
+    monkeypatch.undo()
+    same(train(pack, tmp_path/'run', **small).path, train(pack, tmp_path/'whole', **small).path)
+    def other(self, *args, **kw): raise RuntimeError('something else')
+    monkeypatch.setattr(Trainer, 'step', other)
+    with pytest.raises(RuntimeError, match='something else'): train(pack, tmp_path/'other', **small)
+
+@pytest.mark.parametrize('every', [1, 5])
+def test_not_a_number(pack, tmp_path, monkeypatch, every):
+    "The run ends at the next line of the log; no checkpoint holds a number that is none"
+    init,step = T._Books.__init__,Trainer.step
+    def slow(self, *args): init(self, *args); self.every = every; self.saved = 0 # wants to save after each step
+    def bad(self, xb, yb, look=False):
+        if self.at==7:
+            with torch.no_grad(): self.model.fc7.bias[3] = math.nan
+        return step(self, xb, yb, look)
+    monkeypatch.setattr(T._Books, '__init__', slow)
+    monkeypatch.setattr(T._Books, 'save', lambda self: (self.t.save(self.run), self.t._sort_out(self.run, self.keep)))
+    monkeypatch.setattr(Trainer, 'step', bad)
+    with pytest.raises(Refusal) as e: train(pack, tmp_path/'run', **small)
+    assert f'the loss is nan at step {8 if every==1 else 9}' in str(e.value), e.value # 9 is the end of an epoch
+    assert 'the last good checkpoint is kept. Likely: a rate too high for batches of 100' in str(e.value)
+    for ts in bits(tmp_path/'run').values(): assert all(v.isfinite().all() for v in ts.values())
+    with safe_open(tmp_path/'run/last.safetensors', 'pt') as f: assert f.metadata()['step']=='7'
+
+def test_no_progress(pack, tmp_path):
+    "An epoch of guessing is told with what is likely; a run that learns hears nothing"
+    said = []
+    kw = {**small, 'batch_size':10, 'epochs':5, 'schedule':'constant', 'say':said.append}
+    unit = replace(get_spec('paper'), name='unit', input=get_spec('torchvision').input)
+    for spec in ('paper', unit):
+        said.clear()
+        train(pack, tmp_path/f'flat{spec==unit}', spec=spec, lr=1e-4, **kw)
+        warned = [o for o in said if 'warning' in o]
+        assert len(warned)==1 and 'after 104 steps' in warned[0] and 'guessing among 10 classes (2.303)' in warned[0], said
+        for o in ('conv3, conv4, conv5 that begin at 0.01', 'biases that begin at 1', 'a rate too low', 'explain/autopsy'):
+            assert o in warned[0], warned[0]
+        assert ('pixels of unit variance' in warned[0])==(spec is unit)
+    said.clear()
+    few = prepare(demo(tmp_path/'few', n_train=2, n_val=2), tmp_path/'fewpack', size=64)
+    train(few, tmp_path/'learns', **{**kw, 'width':.25, 'batch_size':20, 'epochs':130})
+    assert said and not any('warning' in o for o in said), said
+
+def test_dead_loader(pack, tmp_path, monkeypatch):
+    "A thread that dies ends the run with its message"
+    read = Loader.read
+    def die(self, idx):
+        if self.split=='train' and self.epoch==1: raise OSError('the disk has gone')
+        return read(self, idx)
+    monkeypatch.setattr(Loader, 'read', die)
+    t = time.time()
+    with pytest.raises(Refusal, match='a batch of epoch 2 cannot be read .OSError: the disk has gone'):
+        train(pack, tmp_path/'run', **small)
+    assert time.time()-t<30
+    monkeypatch.undo()
+    same(train(pack, tmp_path/'run', **small).path, train(pack, tmp_path/'whole', **small).path)
+
+# --- TensorBoard
+
+def test_tensorboard(pack, tmp_path, monkeypatch):
+    "Where it is installed it gets what the log gets; where it is not nothing is missed"
+    class Writer:
+        def __init__(self, path, purge_step): seen.append((path, purge_step))
+        def add_scalar(self, k, v, step): seen.append((k, v, step))
+        def close(self): seen.append('closed')
+    seen = []
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', types.SimpleNamespace(SummaryWriter=Writer))
+    run = train(pack, tmp_path/'a', **{**small, 'epochs':1})
+    assert seen[0]==(str(run.path/'tb'), None) and seen[-1]=='closed'
+    rows = run.rows()
+    assert ('loss', rows[0]['loss'], 1) in seen and ('dead/fc6', rows[1]['dead']['fc6'], 2) in seen
+    assert ('val/top1', rows[-1]['val_top1'], 3) in seen
+    seen.clear()
+    train(pack, tmp_path/'c', steps=2, **small)
+    train(pack, tmp_path/'c', steps=4, **small)
+    assert (str(tmp_path/'c/tb'), 3) in seen # what is known of step 3 and later is written again
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
+    same(run.path, train(pack, tmp_path/'b', **{**small, 'epochs':1}).path)
+    assert not (tmp_path/'b/tb').exists()
