@@ -30,7 +30,7 @@ def part(
     return a, b-a
 
 class Share(Loader):
-    "A `Loader` whose `bs` counts the images of all processes, and which reads the share of one; one image if it is empty"
+    "A Loader whose bs counts the images of all processes; it reads the share of one, or one image if that is empty"
     def batches(self):
         todo = self.order().split(self.bs)
         shares = [part(len(o), self.rank, self.world) for o in todo]
@@ -58,6 +58,7 @@ class Part(nn.Module):
         mask = self.mask if twin is None else twin.mask
         return x*mask[self.start:self.start+len(x), n*self.col:n*(self.col+1)]
 
+# %% ../nbs/explain/devices.ipynb #7b4bca07
 def share_masks(
     model,  # A network, or one in columns; its dropout is replaced
 )->list:    # The modules that are to know `start` and `total`
@@ -91,7 +92,7 @@ def deal_devices(
     k,names = 1+columns,str(device).split(',') if device else []
     there,need = torch.cuda.device_count(),k*of
     if need>1 and names==['cuda'] or not names and there: # GPUs, in their order
-        if there<need: raise Refusal(f"{of} process(es) with {k} device(s) each need {need} GPUs, and there are {there} "
+        if there<need: raise Refusal(f'{of} process(es) with {k} device(s) each need {need} GPUs; there are {there} '
                                      'here; start fewer, or name --device')
         names = [f'cuda:{i}' for i in range(need)]
     if set(names or ['cpu'])=={'cpu'} and len(names) in (0,1,k): names = ['cpu']*need
@@ -123,23 +124,32 @@ class _Pulse(threading.Thread):
         "The first process that gave up, or gave no sign in so many looks"
         return next((r for r,(w,n) in enumerate(zip(self.last, self.still)) if r!=self.rank
                      and (w=='gone' or n>=patience)), None)
-    def stop(self, word, store):
-        "The last word; a thread that is still in PyTorch when Python ends would crash it"
-        try: self.tell(word, store, final=True)
-        except Exception: pass # the table is gone
-        self.done.set()
-        if self.is_alive(): self.join(10*self.every)
-    def run(self):
-        beat = fails = 0
-        while not self.done.wait(self.every):
-            beat,fails = beat+1,fails+1
-            try:
-                self.tell(f'{beat} {os.getpid()} {socket.gethostname()}')
-                self.look()
-                fails = 0
-            except Exception: pass # the table may be slow, or gone
-            r = self.lost(self.patience)
-            if r is not None or fails>=self.patience: self.end(r)
+
+# %% ../nbs/explain/devices.ipynb #68d5433b
+@patch
+def stop(self:_Pulse,
+    word,  # The last one
+    store, # The table, by a way of its own: the thread may be waiting on the other
+):
+    "Say a last word; a thread that is still in PyTorch when Python ends would crash it"
+    try: self.tell(word, store, final=True)
+    except Exception: pass # the table is gone
+    self.done.set()
+    if self.is_alive(): self.join(10*self.every)
+
+@patch
+def run(self:_Pulse):
+    "Once a second, until told to stop"
+    beat = fails = 0
+    while not self.done.wait(self.every):
+        beat,fails = beat+1,fails+1
+        try:
+            self.tell(f'{beat} {os.getpid()} {socket.gethostname()}')
+            self.look()
+            fails = 0
+        except Exception: pass # the table may be slow, or gone
+        r = self.lost(self.patience)
+        if r is not None or fails>=self.patience: self._end(r)
 
 # %% ../nbs/explain/devices.ipynb #0769a8dc
 def _program(): return Path(sys.argv[0]).stem
@@ -155,7 +165,7 @@ def _claim(store):
     except Exception: return True
 
 @patch
-def end(self:_Pulse, r):
+def _end(self:_Pulse, r):
     "End this process, whose main thread may be stuck: in silence if another has spoken"
     if r is not None and self.last[r]=='gone': self.done.wait(5*self.every) # the main thread may be ending by itself
     if self.done.is_set(): return
@@ -316,13 +326,13 @@ def join(
     except Exception as e: raise Refusal(f'process {rank} of {size}: cannot meet the others at '
         f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({str(e).splitlines()[0]})") from None
     world = _now = World(rank, size, pulse=_Pulse(stores[1], rank, size), store=stores[0])
-    try: world.connect(deal_devices(device, columns, at, of or size))
+    try: world._connect(deal_devices(device, columns, at, of or size))
     except BaseException as e: world.fail(e); raise
     return world
 
-# %% ../nbs/explain/devices.ipynb #780947a7
+# %% ../nbs/explain/devices.ipynb #28fc60a2
 @patch
-def connect(self:World, devices):
+def _connect(self:World, devices):
     "Open the connections between the processes"
     self.devices = devices
     gpu = self.device.type=='cuda'
@@ -344,11 +354,11 @@ def leave(self:World):
     dist.destroy_process_group()
     self.size,_now = 1,None
 
-# %% ../nbs/explain/devices.ipynb #d4ddbf09
+# %% ../nbs/explain/devices.ipynb #b0728838
 class _Terminated(KeyboardInterrupt): pass
 
 @patch
-def missed(self:World, looks=5):
+def _missed(self:World, looks=5):
     "Which process is missing? Asked when a connection is broken; -1 if another has said what happened"
     for _ in range(2*looks):
         try:
@@ -363,8 +373,9 @@ def fail(self:World,
 ):     # Raises Refusal instead if it came of another process, SystemExit if that one has spoken
     "End after an error"
     self._signals(signal.SIG_IGN)
-    r = self.missed() if isinstance(e, (RuntimeError, _Terminated)) else None
+    r = self._missed() if isinstance(e, (RuntimeError, _Terminated)) else None
     self.pulse.stop('gone', self.store)
+    if not self.first: time.sleep(.5) # what all have to say is said by the first
     speak = _claim(self.store)
     if not speak and (r is not None or isinstance(e, (Refusal, KeyboardInterrupt))): raise SystemExit(2) from None
     if r is not None: raise Refusal(_gone(r, self.size)) from None
