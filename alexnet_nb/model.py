@@ -24,7 +24,7 @@ from .formats import (check_sha256, export_onnx, fetch, header, is_url, read_caf
                                 read_onnx, read_pth)
 from .lrn import LRN, SpatialNorm
 from .pooling import MaxPool, pool_out
-from .split import GroupedLinear, apply_layer, merge_state, pads
+from .split import GroupedLinear, apply_layer, check_images, merge_state, pads
 
 # %% ../nbs/08_model.ipynb #856e6960
 _all_ = ['export_onnx']
@@ -231,11 +231,7 @@ def forward(self:AlexNet,
     upto:str=None,  # Stop after this layer
 )->torch.Tensor:    # (N,n_classes) logits, or what leaves the layer upto
     "From images to logits"
-    if not x.is_floating_point():
-        raise ValueError(f'AlexNet: expected float images minus the mean, got {x.dtype}; a picture is prepared by '
-                         'model.transforms(), a batch of squares by Augment')
-    if x.ndim!=4 or tuple(x.shape[1:])!=(3,self.size,self.size):
-        raise ValueError(f'AlexNet: expected (N,3,{self.size},{self.size}), got {tuple(x.shape)}')
+    check_images(x, self.size, 'AlexNet')
     for l in self.spec.layers:
         x = apply_layer(self, l, x)
         if l.name==upto: break

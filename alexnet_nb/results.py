@@ -17,6 +17,7 @@ from PIL import Image
 
 from .augment import Augment
 from .data import Loader, Pack, Refusal, command, demo, open_picture, option, prepare, write_text
+from .devices import join
 from .model import AlexNet, Table, load_weights
 from .train import Run, get_device, settings, train, validate
 
@@ -216,6 +217,11 @@ def _device(device='cpu'):
     except (OSError, StopIteration): name = platform.processor() or platform.machine()
     return f'{name}, {torch.get_num_threads()} threads'
 
+def _where(world):
+    "The devices that share the work"
+    return (_device(world.device) + ', two columns'*(len(world.devices)==2)
+            + (f', {world.size} processes' if world.size>1 else ''))
+
 def _versions():
     "Versions of what computes"
     import torchvision
@@ -247,14 +253,14 @@ def _values(one, ten):
     return {f'{k} ({w})':round(100*r[k.replace('-','')], 3)
             for r,w in ((ten,'10 views'),(one,'centre')) for k in ('top-1','top-5')}
 
-def _report(run, pack, device, command, wall):
+def _report(run, pack, device, where, command, wall):
     "Evaluate a finished run, draw its figures, write its card; return the errors with ten views"
     model = load_weights(run.path)
     one,ten = (evaluate(model, pack, v, device=device) for v in (1,10))
     c,spec = run.config,model.spec.name
     name = f"{c['pack']}: {spec}, width {c['width']:g}, {c['size']} px, {c['epochs']:g} epochs"
     Card(name, _values(one, ten), '% error', ten['n'], claim='6', seeds=[c['seed']], command=command,
-         pack_sha256=pack.sha256, wall_s=wall, device=_device(device)).save(run.path/'card.json')
+         pack_sha256=pack.sha256, wall_s=wall, device=where).save(run.path/'card.json')
     show_curve(run).savefig(run.path/'curve.png', dpi=110)
     show_filters(model.cpu()).savefig(run.path/'filters.png', dpi=150)
     ims,labels = val_pictures(pack)
@@ -272,19 +278,19 @@ def _demo_pack(folder):
         prepare(folder/'pictures', folder/'demo', size=110)
     return folder/'demo'
 
-# %% ../nbs/10_results.ipynb #790984ce
-def _begin(pack, cfg, device):
+# %% ../nbs/10_results.ipynb #abf6cf31
+def _begin(pack, cfg, device, where):
     "Say what is going to be trained"
     print(pack)
     print(f"{_spec_name(cfg)}: width {cfg['width']:g}, crops of {cfg['size']} pixels, {cfg['epochs']:g} epochs, "
-          f"batches of {cfg['batch_size']}, {cfg['precision']} on {_device(device)}")
+          f"batches of {cfg['batch_size']}, {cfg['precision']} on {where}")
     if device.type=='cpu' and (cfg['width']<1 or cfg['size']<224):
         print("smaller than the paper's network, for want of a GPU; the full one on a pack of 256 pixels: "
               '--width 1 --size 224 --epochs 90 --schedule log2012')
 
-def _end(run, pack, device, command, t0):
+def _end(run, pack, device, where, command, t0):
     "Measure a finished run and say where everything is"
-    one,ten = _report(run, pack, device, command, time.time()-t0)
+    one,ten = _report(run, pack, device, where, command, time.time()-t0)
     print(f"validation, centre view: {_percent(one)}\nvalidation, ten views:   {_percent(ten)}   "
           f"(guessing: {1-1/pack.n_classes:.0%}; {ten['n']} images)")
     files = 'model.safetensors best.safetensors log.jsonl card.json curve.png filters.png top5.png'.replace(' ', ', ')
@@ -301,7 +307,7 @@ def alexnet_train(
     width:float=None,      # Share of channels and units (default: 1 with a GPU, else 0.5)
     size:int=None,         # Side of the crops, pixels (default: 7/8 of the pack's with a GPU, else at most 112)
     epochs:float=None,     # Passes over the training images (default: 90 with a GPU, else 16)
-    batch_size:int=128,    # Images per step
+    batch_size:int=128,    # Images per step, all processes together
     lr:float=.01,          # Learning rate of weights at the start; biases have the spec's multiple of it
     seed:int=0,            # Decides initial weights, order, crops and dropout
     schedule:str=None,     # constant, short, paper, log2010, log2012, exp (default: log2012 with a GPU, else short)
@@ -313,24 +319,28 @@ def alexnet_train(
     channels_last:bool=False, # Keep weights in the order of pixels, then channels, which a GPU prefers
     compile:bool=False,    # Let PyTorch compile the network; takes a minute or more at the start
     steps:int=None,        # Stop after this step, as if interrupted; the same command without it goes on
-    device:str=None,       # cuda, cuda:1, cpu … (default: a GPU if there is one)
+    device:str=None,       # cuda, cuda:1, cpu, cuda:0,cuda:1 … (default: GPUs if there are any)
+    columns:bool=False,    # Split the network over two devices, as in 2012
     workers:int=2,         # Threads that read ahead
 ):
     "Train a network, measure it with one and with ten views, draw its learning curve, filters and predictions"
-    t0,cmd,device = time.time(),_command(),get_device(device)
-    kw = dict(spec=spec, width=width, size=size, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed,
-              schedule=schedule, precision=precision, rates=rates, init_from=init_from and load_weights(init_from))
-    if pack is None:
-        kw = {k:DEMO.get(k) if v is None else v for k,v in kw.items()}
-        pack,run = _demo_pack(Path('alexnet_demo')),run or 'alexnet_demo/run'
-    pack = Pack(pack)
-    cfg = settings(pack, gpu=device.type=='cuda', **kw)
-    run = Path(run or f"runs/{pack.path.resolve().name}-{_spec_name(cfg)}{'-tuned' if init_from else ''}")
-    _begin(pack, cfg, device)
-    res = train(pack, run, device=device, workers=workers, steps=steps, keep=keep, time_budget=time_budget,
-                channels_last=channels_last, compile=compile, **kw)
-    if res.done: _end(res, pack, device, cmd, t0)
-    elif steps: print(f'stopped as asked; the checkpoint is in {run}; without --steps it goes on')
+    t0,cmd = time.time(),_command()
+    with join(device, columns) as world:
+        kw = dict(spec=spec, width=width, size=size, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed,
+                  schedule=schedule, precision=precision, rates=rates, init_from=init_from and load_weights(init_from))
+        if pack is None:
+            kw = {k:DEMO.get(k) if v is None else v for k,v in kw.items()}
+            pack,run = world.lead(lambda: _demo_pack(Path('alexnet_demo'))),run or 'alexnet_demo/run'
+        pack = Pack(pack)
+        cfg = settings(pack, gpu=world.device.type=='cuda', **kw)
+        run = Path(run or f"runs/{pack.path.resolve().name}-{_spec_name(cfg)}{'-tuned' if init_from else ''}")
+        _begin(pack, cfg, world.device, where := _where(world))
+        res = train(pack, run, device=device, columns=columns, workers=workers, steps=steps, keep=keep,
+                    time_budget=time_budget, channels_last=channels_last, compile=compile, **kw)
+        world.leave()
+        if not world.first: return
+        if res.done: _end(res, pack, world.device, where, cmd, t0)
+        elif steps: print(f'stopped as asked; the checkpoint is in {run}; without --steps it goes on')
 
 # %% ../nbs/10_results.ipynb #aecbdf23
 def _picture(path):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from .augment import Augment
 from .data import Loader, Pack, Refusal, mix, progress, write_text
+from .devices import Share, World, deal_devices, fit_state, join
 from .model import SPECS, AlexNet, Spec, get_spec, load_weights, read_weights, save_weights, shapes
 
 # %% ../nbs/09_train.ipynb #2cdfe468
@@ -279,6 +280,13 @@ def _like(init_from, given):
     for k,v in d.state_dict().items(): h.update(k.encode()+v.detach().cpu().contiguous().numpy().tobytes())
     return dict(own, init_from=h.hexdigest()[:16])
 
+# %% ../nbs/09_train.ipynb #6f2808a8
+def _network(pack, cfg, spec, donor):
+    "The network as it begins; were all layers copied, and from what? None if there is no donor"
+    m = AlexNet(spec, pack.n_classes, cfg['width'], cfg['size'], seed=cfg['seed'])
+    m.names = pack.names
+    return m, *((inherit(m, donor),str(donor.origin)) if donor else (None,None))
+
 # %% ../nbs/09_train.ipynb #c06899a3
 class Trainer:
     "A network, and all that a step of its training needs"
@@ -290,28 +298,36 @@ class Trainer:
         donor=None,               # Network to start from
         channels_last:bool=False, # Keep weights, too, in the order of pixels, then channels
         compile:bool=False,       # Let PyTorch compile the network for full batches
+        world:World=None,         # Processes and devices that share the work; this process on device if not given
     ):
-        store_attr('pack,cfg,device,spec')
-        self.at,self.val = 0,[] # steps done; validation error after each epoch
-        self.sums = torch.zeros(2, 3, device=device) # of loss, errors, images: in this line of the log, this epoch
+        store_attr('pack,cfg,spec')
+        self.world = world = world or World(devices=[device])
+        self.device,self.at,self.val = world.device,0,[] # steps done; validation error after each epoch
+        self.sums = torch.zeros(2, 3, device=self.device) # of loss, errors, images: in this line of the log, this epoch
         self.bs,self.per_epoch = cfg['batch_size'],-(-pack.counts['train']//cfg['batch_size'])
         self.total = max(1, round(cfg['epochs']*self.per_epoch))
-        self.aug = Augment(pack, spec, cfg['size'], device)
-        self.model = m = AlexNet(spec, pack.n_classes, cfg['width'], cfg['size'], seed=cfg['seed'])
-        m.names = pack.names
-        self.inherited = inherit(m, donor) if donor else None
-        m.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+        self.aug = Augment(pack, spec, cfg['size'], self.device)
+        m,self.inherited,self.donor = _network(pack, cfg, spec, donor)
+        if channels_last: m.to(memory_format=torch.channels_last)
+        self.model = m = self.world.place(m)
         m.mean,m.side = self.aug.mean,self.aug.side
         lr = cfg['lr']
         self.opt = SGD2012(m, lr, lr*spec.bias_lr, spec.momentum, spec.decay, cfg.get('rates'))
         self.schedule,self.point = SCHEDULES[cfg['schedule']],None
-        self.watch = _Watch(m, always=compile)
-        self.net = torch.compile(m, dynamic=False, options=dict(fallback_random=True)) if compile else m
+        self.watch = _Watch(m, self.world, always=compile)
+        net = torch.compile(m, dynamic=False, options=dict(fallback_random=True)) if compile else m
+        self.net = self.world.parallel(net)
 
-# %% ../nbs/09_train.ipynb #ad0f481d
+# %% ../nbs/09_train.ipynb #d9b53c7e
+@patch
+def images(self:Trainer):
+    "Images of the next batch, all processes together"
+    return min(self.bs, self.pack.counts['train']-self.at%self.per_epoch*self.bs)
+
+# %% ../nbs/09_train.ipynb #c92a2107
 @patch
 def step(self:Trainer,
-    xb:torch.Tensor, # (N,S,S,3) uint8 squares
+    xb:torch.Tensor, # (N,S,S,3) uint8 squares; of several processes each has its share
     yb:torch.Tensor, # (N,) classes
     look:bool=False, # Measure the gradient and the dead units, too
 ):
@@ -319,19 +335,22 @@ def step(self:Trainer,
     seed,bf16 = self.cfg['seed'],self.cfg['precision']=='bf16'
     self.set_rates()
     torch.manual_seed(mix(seed, 2, self.at)) # masks of dropout
-    x,y = self.aug(xb, mix(seed, 1, self.at)),yb.to(self.device, non_blocking=True)
-    net = self.net if len(xb)==self.bs else self.model # a smaller batch is not worth compiling for
+    n = self.images() if self.world.size>1 else len(xb)
+    start,mine = self.world.at(n)
+    x,y = self.aug(xb, mix(seed, 1, self.at), start, n),yb[:mine].to(self.device, non_blocking=True)
+    net = self.net if n==self.bs or self.world.size>1 else self.model # a smaller batch is not worth compiling for
     with self.watch(look), torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        out = net(x)
-        loss = F.cross_entropy(out, y)
-    loss.backward()
+        out = net(x)[:mine]
+        loss = F.cross_entropy(out, y, reduction='sum')
+    (loss*(self.world.size/n)).backward()
     if look: self.watch.gradient(self.model)
     self.opt.step()
     self.opt.zero_grad()
     self.at += 1
     wrong = errors(out.detach().float(), y).sum()
-    self.sums += torch.stack([loss.detach()*len(y), wrong, torch.full_like(wrong, len(y))])
+    self.sums += self.world.sum(torch.stack([loss.detach(), wrong, torch.full_like(wrong, mine)]))
 
+# %% ../nbs/09_train.ipynb #cf2776fa
 @patch
 def set_rates(self:Trainer):
     "The rates of this point of the schedule"
@@ -340,16 +359,17 @@ def set_rates(self:Trainer):
     if point!=self.point: self.opt.scale(lambda name: s.factor(name, done, n))
     self.point,self.aug.colour = point,bool(self.aug.spec.colour) and s.factor('colour', done)>0
 
-# %% ../nbs/09_train.ipynb #f11ec59d
+# %% ../nbs/09_train.ipynb #8a3c537a
 class _Watch:
     "The share of channels and units that were zero for a whole batch, at each ReLU, and the norm of the gradient"
-    def __init__(self, model, always=False):
+    def __init__(self, model, world, always=False):
+        self.world = world
         self.on,self.always,self.dead,self.norm = False,always,[],None # a compiled network is measured at each step
         self.names = [l.name for l in model.spec.layers if 'relu' in l.then.split()]
         for m in model.modules():
             if isinstance(m, torch.nn.ReLU): m.register_forward_hook(self._see)
     def _see(self, module, x, y):
-        if self.on: self.dead.append((y.detach().amax([d for d in range(y.ndim) if d!=1])==0).float().mean())
+        if self.on: self.dead.append(y.detach().amax([d for d in range(y.ndim) if d!=1]))
     @contextmanager
     def __call__(self, look):
         self.on,self.dead = look or self.always,[]
@@ -359,8 +379,10 @@ class _Watch:
         self.norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     def read(self):
         "What was seen in the last step that was looked at"
-        dead,norm = torch.stack(self.dead).tolist() if self.dead else [],self.norm.item()
-        return dict(grad_norm=norm, dead=dict(zip(self.names, dead)))
+        if not self.dead: return dict(grad_norm=self.norm.item(), dead={})
+        n,top = len(self.world.devices),[o.float().to(self.world.device) for o in self.dead] # n columns, in turn
+        dead = self.world.max(torch.cat(top)).split([sum(map(len, top[i:i+n])) for i in range(0, len(top), n)])
+        return dict(grad_norm=self.norm.item(), dead={k:(o==0).float().mean().item() for k,o in zip(self.names, dead)})
 
 # %% ../nbs/09_train.ipynb #d3bd7311
 def errors(
@@ -373,6 +395,7 @@ def errors(
     better,equal = (p>at).sum(1),(p==at).sum(1)
     return 1 - ((k-better)/equal.clamp(min=1)).clamp(0, 1)*(equal>0) # not a number is wrong, not right
 
+# %% ../nbs/09_train.ipynb #4c3e8fdf
 @torch.no_grad()
 def validate(
     models:list,     # Networks, on their device
@@ -381,18 +404,19 @@ def validate(
     bs:int=128,      # Images per batch
     views:int=1,     # 1: centre crop; 10: the paper's ten
     split:str='val', # 'val' or 'train'
+    world:World=None,# Processes that take a part of the images each
 )->dict:             # Means over all images: loss (nats), top1, top5 (shares), and n
     "Loss and error on a split; probabilities are averaged over views and networks (sections 4.1 and 6)"
     was = [m.training for m in models]
     for m in models: m.eval()
-    tot = torch.zeros(3, dtype=torch.float64)
-    for xb,yb in Loader(pack, split, bs, shuffle=False):
+    world,tot = world or World(),torch.zeros(4, dtype=torch.float64)
+    for xb,yb in Loader(pack, split, -(-bs//world.size), shuffle=False, rank=world.rank, world=world.size):
         p = torch.stack([m(v).softmax(1) for m,a in zip(models, augs) for v in a.views(xb, views)]).mean(0).cpu()
         loss = -p.gather(1, yb[:,None]).clamp(min=1e-30).log()
-        tot += torch.stack([loss.sum(), errors(p, yb).sum(), errors(p, yb, 5).sum()])
+        tot += torch.stack([loss.sum(), errors(p, yb).sum(), errors(p, yb, 5).sum(), torch.tensor(len(yb))])
     for m,w in zip(models, was): m.train(w)
-    n = pack.counts[split]
-    return dict(zip(('loss','top1','top5'), (tot/n).tolist()), n=n)
+    *tot,n = world.sum(tot).tolist() # each image was counted once, by one of the processes
+    return dict(zip(('loss','top1','top5'), (o/n for o in tot)), n=int(n))
 
 # %% ../nbs/09_train.ipynb #6c536e8e
 @patch
@@ -414,7 +438,8 @@ def restore(self:Trainer,
     f = run.path/'last.safetensors'
     if not f.exists(): return
     saved,ts,meta = read_weights(f)
-    self.model.load_state_dict(saved.state_dict())
+    self.model.load_state_dict(fit_state(saved.state_dict(), self.model))
+    ts = fit_state(ts, self.model)
     self.at = int(meta['step'])
     for g in self.opt.param_groups:
         for p in g['params']:
@@ -458,11 +483,11 @@ class _Books:
         self.first,self.saved,self.start,self.stuck,self.board = t.at,time.time(),time.time(),0,None
         n = t.pack.counts['train']
         show = dict(total=_images(t.total, n, t.bs), initial=_images(t.at, n, t.bs), unit=' images')
-        self.bar = progress(desc='training', **show)
+        self.bar = progress(desc='training', **show, **{} if t.world.first else dict(disable=True))
 
     def due(self, step): return step%self.every==0 or step%self.t.per_epoch==0 or step==self.t.total
     def __enter__(self):
-        self.board = _board(self.run.path/'tb', self.t.at)
+        self.board = _board(self.run.path/'tb', self.t.at) if self.t.world.first else None
         return self
     def __exit__(self, *_):
         self.bar.close()
@@ -473,9 +498,11 @@ class _Books:
         self.bar.update(n)
         if self.due(self.t.at): self._line()
         if epoch := self.t._epoch_over(): self._epoch()
-        if epoch or time.time()-self.saved>_save_every: self.save()
+        if epoch: self.t.world.lead(self.save)
+        elif self.t.world.first and time.time()-self.saved>_save_every: self.save()
 
     def save(self):
+        "The first process does this alone"
         self.t.save(self.run)
         self.t._sort_out(self.run, self.keep)
         self.saved = time.time()
@@ -495,6 +522,7 @@ def _board(path, step):
 def _log(self:_Books, **row):
     "A line of the log, and the same for TensorBoard"
     t = self.t
+    if not t.world.first: return
     self.run.log(step=t.at, epoch=t.at/t.per_epoch, **row)
     if self.board:
         flat = row | {f'dead/{k}':v for k,v in row.pop('dead', {}).items()}
@@ -519,7 +547,7 @@ def _epoch(self:_Books):
     t = self.t
     loss,wrong = (t.sums[1,:2]/t.sums[1,2]).tolist()
     t.sums[1] = 0
-    with _numbers('fp32', t.device): v = validate([t.model], t.pack, [t.aug], t.bs)
+    with _numbers('fp32', t.device): v = validate([t.model], t.pack, [t.aug], t.bs, world=t.world)
     t.val.append(v['top1'])
     self._log(**{f'val_{k}':o for k,o in v.items()})
     rate = (time.time()-self.start)/(t.at-self.first)
@@ -607,12 +635,7 @@ def get_device(
     device:str=None, # 'cuda', 'cuda:1', 'cpu' …; a GPU if there is one and none is named
 )->torch.device:     # Raises Refusal if it cannot be used
     "The device to work on"
-    try:
-        d = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        torch.zeros(1, device=d)
-    except (RuntimeError, AssertionError) as e:
-        raise Refusal(f"device {device!r}: cannot be used here ({str(e).splitlines()[0]})") from None
-    return d
+    return deal_devices(device)[0]
 
 # %% ../nbs/09_train.ipynb #f90399d3
 @patch
@@ -623,18 +646,49 @@ def batches(self:Trainer,
     at = self.at
     try:
         while True:
-            yield from Loader(self.pack, 'train', self.bs, self.cfg['seed'], at//self.per_epoch,
-                              start=at%self.per_epoch, workers=workers, pin=self.device.type=='cuda')
+            yield from Share(self.pack, 'train', self.bs, self.cfg['seed'], at//self.per_epoch, at%self.per_epoch,
+                workers=workers, pin=self.device.type=='cuda', rank=self.world.rank, world=self.world.size)
             at += self.per_epoch - at%self.per_epoch
     except Refusal: raise
     except Exception as e: raise Refusal(f'{self.pack.path}: a batch of epoch {at//self.per_epoch+1} cannot be read '
                                          f'({type(e).__name__}: {e}); alexnet_prepare --verify checks a pack') from e
 
+# %% ../nbs/09_train.ipynb #952a7a6e
+def _silent(o): pass
+
+@patch
+def begin(self:Trainer,
+    run:Run, # Its checkpoint, if it has one, is gone on from
+    keep:int,# Checkpoints of the last epochs that stay
+    say,     # Where a line about it goes
+):
+    "Put everything as it was when the run was left; the first process alone reads the files, and tells the others"
+    if self.world.first: self.restore(run)
+    self.world.spread(self.model, self.opt)
+    self.at,self.val,sums = self.world.lead(lambda: (self.at, self.val, self.sums.cpu()))
+    self.sums.copy_(sums)
+    if self.at: say(f'{run.path}: going on at step {self.at} of {self.total}')
+    elif self.donor: say(f"starting from {self.donor}; {'all layers' if self.inherited else 'all but the last layer'} copied")
+    self.world.lead(lambda: (run.rewind(self.at), self._sort_out(run, keep)))
+
+@patch
+def over(self:Trainer,
+    run:Run, # Where the result goes
+    why:int, # 2: somebody wants to stop, 1: the time is spent
+    end:int, # The step that was to be the last
+    say,     # Where a line about it goes
+):
+    "Write the result, or say why there is none yet"
+    if self.at==self.total: self.world.lead(lambda: save_weights(self.model, run.path/'model.safetensors'))
+    elif why==2: raise KeyboardInterrupt(f'stopped at step {self.at} of {self.total}; the checkpoint is in {run.path}, '
+                                         'and the same command goes on from there')
+    elif self.at<end: say(f'{run.path}: the time is spent at step {self.at} of {self.total}; the same command goes on')
+
 # %% ../nbs/09_train.ipynb #c2ed1d0b
 def train(
     pack:Pack|str,            # The data, or its folder
     run:str|Path,             # Folder of the run; an unfinished run of the same settings is resumed
-    device:str=None,          # 'cuda', 'cpu', …; a GPU if there is one
+    device:str=None,          # 'cuda', 'cpu', 'cuda:0,cuda:1' …; a GPU if there is one, or one for each process
     workers:int=2,            # Threads that read ahead
     steps:int=None,           # Stop after this step, as if interrupted
     say=tqdm.write,           # Where lines about the progress go
@@ -642,32 +696,30 @@ def train(
     time_budget=None,         # Stop after so many minutes, or '90m', '2h'; the same call goes on
     channels_last:bool=False, # Keep weights, too, in the order of pixels, then channels, which a GPU prefers
     compile:bool=False,       # Let PyTorch compile the network for full batches
+    columns:bool=False,       # Split the network over two devices, as in 2012
     **kw,                     # See settings: spec, width, size, epochs, batch_size, lr, seed, precision, init_from …
 )->Run:                       # Raises Refusal if the loss is not a number, KeyboardInterrupt after Ctrl-C
     "Train a network on a pack, or go on with it; every random choice follows from the seed and the step"
-    if not isinstance(pack, Pack): pack = Pack(pack)
-    device,until = get_device(device),time.time()+_seconds(time_budget)
-    if min(workers, steps or 1, keep+1)<1: raise Refusal(f'workers {workers}, steps {steps}, keep {keep}: too small')
-    donor = _donor(kw.pop('init_from', None))
-    cfg = settings(pack, gpu=device.type=='cuda', init_from=donor, **kw)
-    run = Run(run, cfg)
-    if run.done: return run
-    t = Trainer(pack, cfg, get_spec(kw.get('spec') or (donor.spec if donor else 'code2012')), device, donor,
-                channels_last, compile)
-    t.restore(run)
-    if t.at: say(f'{run.path}: going on at step {t.at} of {t.total}')
-    elif donor: say(f"starting from {donor.origin}; {'all layers' if t.inherited else 'all but the last layer'} copied")
-    run.rewind(t.at)
-    t._sort_out(run, keep)
-    end = min(t.total, steps or t.total)
-    with _Stop() as stop, _numbers(cfg['precision'], device), _plainly(cfg, device), _Books(run, t, keep, say) as books:
-        for xb,yb in t.batches(workers) if t.at<end else ():
-            t.step(xb, yb, look=books.due(t.at+1))
-            books.add(len(yb))
-            if stop.asked or t.at==end or time.time()>until: break
-        books.save()
-    if t.at==t.total: save_weights(t.model, run.path/'model.safetensors')
-    elif stop.asked: raise KeyboardInterrupt(f'stopped at step {t.at} of {t.total}; the checkpoint is in {run.path}, '
-                                             'and the same command goes on from there')
-    elif t.at<end: say(f'{run.path}: the time is spent at step {t.at} of {t.total}; the same command goes on')
-    return run
+    with join(device, columns) as world:
+        pack,until = pack if isinstance(pack, Pack) else Pack(pack), time.time()+_seconds(time_budget)
+        if min(workers, steps or 1, keep+1)<1: raise Refusal(f'workers {workers}, steps {steps}, keep {keep}: too small')
+        if columns and compile: raise Refusal('compile: not possible with columns; leave one of them away')
+        donor = _donor(kw.pop('init_from', None))
+        cfg = settings(pack, gpu=world.device.type=='cuda', init_from=donor, **kw)
+        run,done = world.lead(lambda: (o := Run(run, cfg), o.done))
+        if done: return run
+        t = Trainer(pack, cfg, get_spec(kw.get('spec') or (donor.spec if donor else 'code2012')), world.device, donor,
+                    channels_last, compile, world)
+        say = say if world.first else _silent
+        t.begin(run, keep, say)
+        why,end = 0,min(t.total, steps or t.total)
+        with _Stop() as stop, _numbers(cfg['precision'], t.device), _plainly(cfg, t.device),              _Books(run, t, keep, say) as books:
+            for xb,yb in t.batches(workers) if t.at<end else ():
+                n = t.images()
+                t.step(xb, yb, look=books.due(t.at+1))
+                books.add(n)
+                why = world.agree(2 if stop.asked else time.time()>until)
+                if why or t.at==end: break
+            world.lead(books.save)
+        t.over(run, 2 if stop.asked and world.size==1 else why, end, say)
+        return run

@@ -93,7 +93,7 @@ def test_no_waiting(pack):
             return f(*args, **(kw or {}))
     t = trainer(pack)
     class Aug(types.SimpleNamespace): # on a CPU its loops ask
-        def __call__(self, xb, seed): return torch.randn(len(xb), 3, 56, 56)
+        def __call__(self, xb, seed, *share): return torch.randn(len(xb), 3, 56, 56)
     t.aug = Aug(spec=t.aug.spec)
     for i in range(3):
         with Watch(): t.step(torch.zeros(100, 64, 64, 3, dtype=torch.uint8), torch.arange(100)%10, look=i>0)
