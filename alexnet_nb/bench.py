@@ -117,6 +117,8 @@ class Options:
     threads:int = None         # Of the CPU; PyTorch's choice if not given
     width:float = 1.           # Share of the channels and units
     size:int = 224             # Side of the input, pixels
+    exact:bool = False         # 224 is meant for every network, too, that has a size of its own
+    n_classes:int = 1000       # Of whole networks
     compile:bool = False       # Also through torch.compile; whole steps always on a GPU
     compile_mode:str = 'default' # Of torch.compile: default, reduce-overhead (CUDA graphs) or max-autotune
     quick:bool = False         # A quarter of the width and few rounds
@@ -268,14 +270,14 @@ def _narrow(net, spec, width):
         if seq is net.features: c = c*36
     return net
 
-# %% ../nbs/11_bench.ipynb #ceb73732
+# %% ../nbs/11_bench.ipynb #d886732c
 def _own_size(name, o):
     "Side of the input of a network: what was asked for; if nothing was, its own"
-    return o.size if name==ALEXNET or o.size!=224 else SPECS[name].size
+    return o.size if name==ALEXNET or o.exact or o.size!=224 else SPECS[name].size
 
 def _net(name, o):
     "A network by its name, on the device, ready to train"
-    if name!=ALEXNET: net = AlexNet(name, width=o.width, size=_own_size(name, o), seed=0)
+    if name!=ALEXNET: net = AlexNet(name, o.n_classes, o.width, _own_size(name, o), seed=0)
     else:
         net = importlib.import_module('torchvision').models.alexnet()
         if o.width!=1: net = _narrow(net, 'torchvision', o.width)
@@ -286,7 +288,7 @@ def _batch(o, size, n):
     "Random images and labels"
     rng = torch.Generator(o.device).manual_seed(0)
     x = torch.rand(n, 3, size, size, generator=rng, device=o.device)*255-128
-    return x, torch.randint(1000, (n,), generator=rng, device=o.device)
+    return x, torch.randint(o.n_classes, (n,), generator=rng, device=o.device)
 
 def _trainer(o, name, mode=Mode(), n=None):
     "A training step of a network; without arguments, on random images and labels"
@@ -333,28 +335,38 @@ def work(
     return dict(flops=2*batch*(3*sum(macs)-macs[0]),
                 bytes=batch*between*(2 if bf16 else 4) + sum(p for *_,p in rows)*(cast + 5*4))
 
-# %% ../nbs/11_bench.ipynb #b0c34d2c
-def _side(o): return 2048 if o.device.type=='cpu' else 8192 # of the matrices
+# %% ../nbs/11_bench.ipynb #1f00bb89
+_floats = 2**26 # of the copy
+
+def _samples(o):
+    "Sides of the matrices, and shape of the convolution's input; operations of both"
+    n,shape = (2048, (8,512,16,16)) if o.device.type=='cpu' else (8192, (64,512,32,32))
+    return n, shape, dict(product=2*n**3, convolution=2*9*512*math.prod(shape))
 
 def _ceilings(o, precisions):
-    "Calls of a large product for each precision, and of a large copy"
-    a,b = torch.rand(2, _side(o), _side(o), device=o.device)
-    x = torch.ones(2**26, device=o.device)
-    y = torch.empty_like(x)
-    def product(p):
-        u,v = (m.bfloat16() if p=='bf16' else m for m in (a, b))
-        out = torch.empty_like(u)
-        def f():
-            with _tf32(p=='tf32'): torch.mm(u, v, out=out)
-        return f
-    return {f'product in {p}':product(p) for p in precisions} | {'copy':lambda: y.copy_(x)}
+    "Calls of a large product and convolution for each precision, and of a large copy"
+    n,shape,_ = _samples(o)
+    last = torch.channels_last
+    a,x,w = (torch.rand(s, device=o.device) for s in ((2,n,n), shape, (512,512,3,3)))
+    fs = dict(product=(torch.mm, *a), convolution=(partial(F.conv2d, padding=1), x.to(memory_format=last),
+                                                   w.to(memory_format=last)))
+    def call(p, f, *ts):
+        ts = [t.bfloat16() if p=='bf16' else t for t in ts]
+        def run():
+            with _tf32(p=='tf32'): f(*ts)
+        return run
+    src = torch.ones(_floats, device=o.device)
+    dst = torch.empty_like(src)
+    return {f'{k} in {p}':call(p, *v) for p in precisions for k,v in fs.items()} | {'copy':lambda: dst.copy_(src)}
 
 def _ceiling(o, call, need, precision):
     "For each round: which share of the ceiling `call` reached, and which ceiling binds"
+    ops = _samples(o)[-1]
     def share(t):
-        least = {f'product in {precision}':need['flops']/(2*_side(o)**3), 'copy':need['bytes']/(2*4*2**26)}
-        s,name = max((t[k]*v, k) for k,v in least.items())
-        return s/t[call], name
+        rate = max(v/t[f'{k} in {precision}'] for k,v in ops.items())
+        least = {f'arithmetic in {precision}':need['flops']/rate, 'memory':need['bytes']*t['copy']/(2*4*_floats)}
+        name = max(least, key=least.get)
+        return least[name]/t[call], name
     return share
 
 # %% ../nbs/11_bench.ipynb #df54fb75
@@ -398,8 +410,9 @@ def _step_rounds(o, names, modes, n, base=None):
     rs = [r for m in modes for k in names for r in _step_lines(o, k, m, n, replace(m, compile=False))]
     rs += [Ratio(f'{k}, {m} against {base}', partial(lambda a, b, t: t[b]/t[a], f'{k}, {m}', f'{k}, {base}'),
                  'times as fast') for m in modes for k in names if base]
-    rs += [Ratio(k, partial(lambda k, t: 2e-9*_side(o)**3/t[k], k), 'GFLOP/s') for k in calls if k.startswith('product')]
-    rs += [Ratio('copy', lambda t: 2e-9*4*2**26/t['copy'], 'GB/s')]
+    rs += [Ratio(k, partial(lambda k, w, t: 1e-9*w/t[k], k, w), 'GFLOP/s')
+           for p,w in _samples(o)[-1].items() for k in calls if k.startswith(p)]
+    rs += [Ratio('copy', lambda t: 2e-9*4*_floats/t['copy'], 'GB/s')]
     return Job(f'batch {n}' + ', other modes'*(base is not None), calls, rs, o.steps)
 
 def step_jobs(
