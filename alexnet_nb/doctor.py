@@ -37,7 +37,8 @@ class Figure:
 
     @property
     def time(self): return None if self.value is None else 1/self.value
-    def __str__(self): return '-' if self.value is None else f'{self.value:,.{0 if self.value>=100 else 1}f} {self.unit}'
+    def __str__(self):
+        return '-' if self.value is None else f'{self.value:,.{0 if self.value>=100 else 1}f} {self.unit}'
 
 @dataclass
 class Check:
@@ -70,12 +71,12 @@ def _as_many(step, x, y, seconds, device):
 
 def _of_batches(n, batch): return f'batches of {n}' + f' for want of time, not {batch}'*(n<batch)
 
-# %% ../nbs/13_doctor.ipynb #4d2c0417
+# %% ../nbs/13_doctor.ipynb #58bbbdde
 def _memory():
     "Bytes of memory: all, and what is free for use; None where the system does not say"
     try:
-        rows = {k:int(v.split()[0])*1024 for k,v in (o.split(':') for o in Path('/proc/meminfo').read_text().splitlines())}
-        total,free = rows['MemTotal'],rows['MemAvailable']
+        rows = dict(o.split(':') for o in Path('/proc/meminfo').read_text().splitlines())
+        total,free = (int(rows[k].split()[0])*1024 for k in ('MemTotal','MemAvailable'))
     except (OSError, KeyError, ValueError): return None,None
     try: most = int(Path('/sys/fs/cgroup/memory.max').read_text()) # of a container
     except (OSError, ValueError): return total,free
@@ -104,8 +105,9 @@ def _versions_checks(device):
         free,total = torch.cuda.mem_get_info(device)
         yield Check('GPU', 'ok', f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, cuDNN '
                     f'{torch.backends.cudnn.version()}, {free/1e9:.1f} of {total/1e9:.1f} GB free')
-    elif torch.version.cuda: yield Check('GPU', 'warning', f'PyTorch is built for CUDA {torch.version.cuda}, and sees no GPU'
-                                         if not torch.cuda.is_available() else 'there is one, but it was not asked for')
+    elif torch.cuda.is_available(): yield Check('GPU', 'warning', 'there is one, and it was not asked for')
+    elif torch.version.cuda:
+        yield Check('GPU', 'warning', f'PyTorch is built for CUDA {torch.version.cuda}, and sees no GPU')
     yield _lrn_check(device)
 
 def _lrn_check(device):
@@ -117,11 +119,12 @@ def _lrn_check(device):
     words = dict(c='compiled for this processor', fused='one GPU kernel', plain=f'operation by operation: {why}')
     return Check('LRN', 'warning' if how=='plain' else 'ok', words[how])
 
-# %% ../nbs/13_doctor.ipynb #f77e73bc
+# %% ../nbs/13_doctor.ipynb #e031d32d
 def _room_checks(folder, params):
     "Memory and disks"
     total,free = _memory()
-    yield Check('memory', 'ok', '-' if total is None else f'{free/1e9:.1f} of {total/1e9:.1f} GB free, {_cores()} cores')
+    room = '-' if total is None else f'{free/1e9:.1f} of {total/1e9:.1f} GB free'
+    yield Check('memory', 'ok', f'{room}; {_cores()} cores')
     need = 3*2*4*params # weights and velocities in float32: the last, the best, the one being written
     for name,d in (('disk of the pack', folder), ('disk of the run', Path('.'))):
         free = _free(d)
@@ -144,7 +147,7 @@ def _pack_problems(pack, verify=False):
         if len(y)!=n: bad.append(f'{split}_labels.npy: {len(y)}, not {n}')
         elif n and not (0<=y.min() and y.max()<pack.n_classes): bad.append(f'{split}_labels.npy: no class {y.max()}')
     try:
-        if pack.mean.shape!=(pack.size,pack.size,3) or not pack.mean.isfinite().all(): bad.append('mean.npy: not a mean image')
+        if pack.mean.shape!=(pack.size,pack.size,3) or not pack.mean.isfinite().all(): bad.append('mean.npy: wrong')
         if len(pack.pca['std'])!=3: bad.append('pca.json: not three components')
     except (OSError, ValueError, KeyError) as e: bad.append(f'mean.npy or pca.json: {e}')
     try: pack.verify() if verify and not bad else None
@@ -178,8 +181,8 @@ class _Visit:
     def __init__(self, pack, spec, cfg, device, workers, seconds, say):
         store_attr()
         self.figures,self.t0,self.broken = {},time.perf_counter(),[]
-        self.o = Options(device=str(device), batch_size=cfg['batch_size'], width=cfg['width'], size=cfg['size'], exact=True,
-                         n_classes=pack.n_classes)
+        self.o = Options(device=str(device), exact=True, n_classes=pack.n_classes,
+                         **{k:cfg[k] for k in ('batch_size','width','size')})
         self.data = [o for o in pack.path.iterdir() if o.name.endswith(('_images.npy','_jpeg.bin'))]
 
     def probe(self, name, share, f, *args, unit='images/s'):
@@ -281,7 +284,9 @@ def _squares(v, seconds, jpeg):
     "Squares of 256 pixels per second and thread, copied, or decoded from JPEGs of quality 95"
     xs = [np.ascontiguousarray(o) for o in _some(v, min(32, v.pack.counts['train']))[0].numpy()]
     scale,out = (v.pack.size/256)**2,np.empty_like(xs[0])
-    if not jpeg: return scale*len(xs)/_pace(lambda: [np.copyto(out, o) for o in xs], seconds, v.device), 'copied in memory'
+    def copy():
+        for o in xs: np.copyto(out, o)
+    if not jpeg: return scale*len(xs)/_pace(copy, seconds, v.device), 'copied in memory'
     fs = [io.BytesIO() for _ in xs]
     for x,f in zip(xs, fs): Image.fromarray(x).save(f, 'JPEG', quality=95)
     v.jpeg_bytes = sum(f.tell() for f in fs)/len(fs)/scale
@@ -289,9 +294,11 @@ def _squares(v, seconds, jpeg):
         for f in fs: np.asarray(Image.open(f))
     return scale*len(xs)/_pace(decode, seconds, v.device), f'decoded by one thread, {v.jpeg_bytes/1000:.0f} kB each'
 
-# %% ../nbs/13_doctor.ipynb #b31fc567
+# %% ../nbs/13_doctor.ipynb #9a5359b9
 @patch
-def examine(self:_Visit, full=True):
+def examine(self:_Visit,
+    full:bool=True, # Measure the full network, too
+):
     "Carry out the probes"
     good = not self.broken
     if good:
@@ -303,11 +310,11 @@ def examine(self:_Visit, full=True):
     if good: self.probe('all together', .12, _together)
     self.compare(.18*self.seconds)
     if good:
-        if self.device.type=='cpu' and self.o.size<.85*self.pack.size: self.probe('augmentation, no scaling', .03, _augmenting, True)
+        if self.o.size<.85*self.pack.size: self.probe('augmentation, no scaling', .03, _augmenting, True)
         self.probe('disk', .03, _disk, unit='MB/s')
         for k,jpeg in (('square, raw', False), ('square, jpeg', True)): self.probe(k, .02, _squares, jpeg)
-        if self.limit()[0]=='reading' and self.workers<(w := max(4, _cores())):
-            self.probe(f'reading, {w} threads', .04, _reading, self['reading, cold'] is self.reading(), w)
+        w,cold = max(4, _cores()),self['reading, cold'] is self.reading()
+        if self.limit()[0]=='reading' and self.workers<w: self.probe(f'reading, {w} threads', .04, _reading, cold, w)
     if full: self.full(.2*self.seconds)
 
 @patch
@@ -319,14 +326,16 @@ def ways(self:_Visit):
     elif torch.get_num_threads()<_cores(): res[f'OMP_NUM_THREADS={_cores()}'] = dict(threads=_cores())
     return res
 
-# %% ../nbs/13_doctor.ipynb #142c86bd
+# %% ../nbs/13_doctor.ipynb #02aac4c3
 def _with_threads(step, n):
     def f():
         with _threads(n): step()
     return f
 
 @patch
-def compare(self:_Visit, seconds):
+def compare(self:_Visit,
+    seconds:float, # For it
+):
     "Other ways to do the step, in turns with the present one"
     base,ways,clock = self['training step'],{'':{}} | self.ways(),time.perf_counter
     if base.value is None: return
@@ -342,12 +351,15 @@ def compare(self:_Visit, seconds):
         self.figures[f'step, {k}'] = Figure(f'step, {k}', base.value*r, how=how)
     self.say(f'other ways to do the step: {len(self.ways())} in turns, {clock()-t0:.1f} s')
 
-# %% ../nbs/13_doctor.ipynb #d83cd3e6
+# %% ../nbs/13_doctor.ipynb #19e0d60a
 @patch
-def full(self:_Visit, seconds):
+def full(self:_Visit,
+    seconds:float, # For it
+):
     "The full network with and without response normalization, in turns"
-    o,clock,t0 = Options(device=str(self.device), batch_size=self.o.batch_size, exact=True),time.perf_counter,time.perf_counter()
-    names,ts = ('code2012','no_lrn'),defaultdict(list)
+    o,clock = Options(device=str(self.device), batch_size=self.o.batch_size, exact=True),time.perf_counter
+    t0,names,ts = clock(),('code2012','no_lrn'),defaultdict(list)
+    def note(k, *args, **kw): self.figures[f'full {k}'] = Figure(f'full {k}', *args, **kw)
     try:
         steps = {k:_trainer(o, k) for k in names}
         x,y = steps[names[0]].__defaults__
@@ -356,15 +368,17 @@ def full(self:_Visit, seconds):
         while not ts or clock()-t0<seconds and len(ts[names[0]])<100:
             for k in names: ts[k].append(_seconds(lambda: steps[k](x[:n], y[:n]), 1, self.device, clock))
     except (RuntimeError, MemoryError) as e: # of memory there may be too little
-        for k in names: self.figures[f'full {k}'] = Figure(f'full {k}', how=f'not measured: {str(e).splitlines()[0][:90]}')
+        for k in names: note(k, how=f'not measured: {str(e).splitlines()[0][:90]}')
         return self.say(self.figures['full code2012'].how)
-    for k in names: self.figures[f'full {k}'] = Figure(f'full {k}', n/statistics.median(ts[k]), how=_of_batches(n, len(y)))
+    for k in names: note(k, n/statistics.median(ts[k]), how=_of_batches(n, len(y)))
     self.say(f"the full network: {self['full code2012']} ({_of_batches(n, len(y))}), {clock()-t0:.1f} s")
 
-# %% ../nbs/13_doctor.ipynb #05859fa0
+# %% ../nbs/13_doctor.ipynb #bcd03ec1
 @patch
-def fits(self:_Visit, size=None):
-    "Does the pack, or one of `size` bytes, fit into memory? None if that is not known"
+def fits(self:_Visit,
+    size:int=None, # Bytes; those of the pack if not given
+)->bool:           # None if the memory is not known
+    "Does a pack fit into memory?"
     total,_ = _memory()
     size = size or sum(o.stat().st_size for o in self.data)
     return None if total is None else size<.8*total
@@ -389,6 +403,7 @@ def chain(self:_Visit, **parts):
     rest = sum(t for k,t in ts.items() if k!='reading')
     return rest+ts.get('reading', 0) if self.device.type=='cpu' else max(rest, ts.get('reading', 0))
 
+# %% ../nbs/13_doctor.ipynb #3beaaa0a
 @patch
 def verdict(self:_Visit):
     "The limit in words"
@@ -416,10 +431,11 @@ def advice(self:_Visit):
     add(f"alexnet_prepare --size {side}: augmentation {f}, not {self['augmentation']}, which scales every square",
         augmentation=f.time)
     for k,f in self.figures.items():
-        if k.startswith('reading, ') and k.endswith('threads'): add(f"--workers {k.split()[1]}: reading {f}", reading=f.time)
+        if k.endswith('threads'): add(f"--workers {k.split()[1]}: reading {f}", reading=f.time)
     res += self._storage_advice(now)
     return sorted(res, key=lambda o: -(o.gain or 0)) + self._plain_advice()
 
+# %% ../nbs/13_doctor.ipynb #0284ec87
 @patch
 def _storage_advice(self:_Visit, now):
     "Would the other storage be read faster?"
@@ -440,9 +456,11 @@ def _plain_advice(self:_Visit):
         res.append(Advice(None, 'install a C compiler (gcc): response normalization is done operation by operation'))
     if self.device.type=='cuda': res.append(Advice(None, '--compile: compiling takes longer than this examination'))
     if 'out of memory' in self['training step'].how:
-        res.append(Advice(None, f'--batch_size {self.o.batch_size//2}: {self.o.batch_size} images do not fit into the memory'))
+        n = self.o.batch_size
+        res.append(Advice(None, f'--batch_size {n//2}: the memory is too small for {n}'))
     return res
 
+# %% ../nbs/13_doctor.ipynb #d04aa218
 @patch
 def memory_check(self:_Visit):
     "How much of a GPU was used"
@@ -450,23 +468,29 @@ def memory_check(self:_Visit):
     peak,(_,total) = torch.cuda.max_memory_allocated(self.device),torch.cuda.mem_get_info(self.device)
     return [Check('GPU memory', 'warning' if peak>.9*total else 'ok', f'{peak/1e9:.1f} GB were used at most')]
 
-# %% ../nbs/13_doctor.ipynb #60ca8eb5
+# %% ../nbs/13_doctor.ipynb #5c724cdf
 IMAGES = TRAIN+50_000 # Squares in a pack of ILSVRC-2012
 
 @patch
-def image_bytes(self:_Visit, storage):
+def image_bytes(self:_Visit,
+    storage:str, # raw or jpeg
+)->float:
     "Bytes of a square of 256 pixels, for JPEGs as measured on this pack; None if that was not done"
     return 256*256*3 if storage=='raw' else getattr(self, 'jpeg_bytes', None)
 
 @patch
-def feed(self:_Visit, storage, n):
-    "Seconds to read a square of 256 pixels from a pack of `n` of them; None if something was not measured"
+def feed(self:_Visit,
+    storage:str, # raw or jpeg
+    n:int,       # Squares in the pack
+)->float:        # Seconds; None if something was not measured
+    "Time to read a square of 256 pixels"
     b,one,disk = self.image_bytes(storage),self[f'square, {storage}'].time,self['disk'].value
     if b is None or one is None: return
     threads = min(self.workers, _cores())
     if self.fits(n*b): return one/threads
     return None if disk is None else max(one/threads, b/(disk*1e6))
 
+# %% ../nbs/13_doctor.ipynb #2a5bba8b
 def _macs(spec): return sum(o['macs'] for o in shapes(spec))
 
 @patch
@@ -478,7 +502,8 @@ def forecast(self:_Visit):
         like = 'code2012' if any('lrn' in l.then for l in s.layers) else 'no_lrn'
         f = self[f'full {like}']
         step = f.time and f.time*_macs(k)/_macs(like)
-        row = dict(spec=k, macs=_macs(k), step=step and 1/step, how='measured' if k==like and f.value else f'from {like}' if f.value else f.how)
+        how = f.how if f.value is None else 'measured' if k==like else f'from {like}'
+        row = dict(spec=k, macs=_macs(k), step=step and 1/step, how=how)
         for st in ('raw','jpeg'):
             read = self.feed(st, IMAGES)
             known = None not in (step, t_aug, read)
@@ -526,18 +551,22 @@ def _hours(v): return _dash(v, lambda h: _span(dict(median=h)))
 
 @patch
 def __repr__(self:Report):
-    marks,shown = dict(ok='   ', warning=' ! ', broken='!! '),[o for o in self.figures if not o.name.startswith(('step, ','full '))]
-    parts = Table([{'part':o.name, 'measured':str(o), '':o.how} for o in shown])
-    stores = Table([{'ILSVRC, 256 px':o['storage'], 'GB':_dash(o['gigabytes'], '{:.0f}'.format), 'in memory':_yes(o['fits']),
-                     'room on disk':_yes(o['room']), 'reading, computed':_dash(o['reading'], '{:,.0f} images/s'.format)}
-                    for o in self.storages])
+    marks = dict(ok='   ', warning=' ! ', broken='!! ')
+    parts = Table([{'part':o.name, 'measured':str(o), '':o.how} for o in self.figures
+                   if not o.name.startswith(('step, ','full '))])
+    stores = Table([{'ILSVRC, 256 px':o['storage'], 'GB':_dash(o['gigabytes'], '{:.0f}'.format),
+                     'in memory':_yes(o['fits']), 'room on disk':_yes(o['room']),
+                     'reading, computed':_dash(o['reading'], '{:,.0f} images/s'.format)} for o in self.storages])
     runs = Table([{'full network':o['spec'], 'step images/s':_dash(o['step'], '{:,.0f}'.format), '':o['how'],
                    f'{EPOCHS} epochs, raw':_hours(o['raw']), 'jpeg':_hours(o['jpeg'])} for o in self.forecast])
     full = next((o.how for o in self.figures if o.name=='full code2012'), '')
-    todo = [f"{f'x{o.gain:.2f}' if o.gain else '  ?  '}  {o.text}" for o in self.advice] or ['nothing that was measured here']
+    todo = [f"{f'x{o.gain:.2f}' if o.gain else '  ?  '}  {o.text}" for o in self.advice]
     checks = [f'{marks[o.state]}{o.name}: {o.text}' for o in self.checks]
-    return '\n'.join([self.title, str(parts), self.verdict, 'What to change, and how many times as fast training would be:',
-        *todo, f'The run of the paper, computed from the above and from steps of the full network in {full}:', str(stores), str(runs), *checks, f'{self.seconds:.0f} s'])
+    if full: full = f', and from steps of the full network in {full}'
+    return '\n'.join([self.title, str(parts), self.verdict,
+        'What to change, and how many times as fast training would be then:', *(todo or ['nothing that was tried']),
+        f'The run of the paper, computed from the above{full}:', str(stores), str(runs), *checks,
+        f'{self.seconds:.0f} s'])
 
 # %% ../nbs/13_doctor.ipynb #a1c1914e
 def _pack_check(v, verify):
@@ -547,6 +576,7 @@ def _pack_check(v, verify):
     checked = 'checksums agree' if verify else 'sizes and shapes agree; --verify reads all of it'
     return Check('pack', 'broken', '; '.join(v.broken[:3])) if v.broken else Check('pack', 'ok', f'{size}; {checked}')
 
+# %% ../nbs/13_doctor.ipynb #c80a8b26
 def doctor(
     pack:str|Path=None,    # Folder made by prepare; a small one is drawn if not given
     spec:str='code2012',   # The network
@@ -570,8 +600,8 @@ def doctor(
         checks = [_pack_check(v, verify), *_versions_checks(device), *_room_checks(p.path, params)]
         v.examine(full)
         title = f"{p}; {spec}, width {cfg['width']:g}, {cfg['size']} px, batches of {batch_size}; {_device(device)}"
-        return Report(title, list(v.figures.values()), v.limit()[0], v.verdict(), v.forecast(), v.storages(), v.advice(),
-                      checks + v.memory_check(), time.perf_counter()-t0)
+        found = v.limit()[0],v.verdict(),v.forecast(),v.storages(),v.advice()
+        return Report(title, list(v.figures.values()), *found, checks+v.memory_check(), time.perf_counter()-t0)
 
 # %% ../nbs/13_doctor.ipynb #5c490dcf
 @command
@@ -587,7 +617,7 @@ def alexnet_doctor(
     verify:bool=False,    # Compare all files of the pack with their checksums, too
     json:str=None,        # File to write the report to, as JSON
 ):
-    "Measure what limits training here, forecast the run of the paper; exit code 1 if something is broken, 2 for bad input"
+    "Measure what limits training here and forecast the paper's run; exit code 1: something is broken, 2: bad input"
     def say(o): print(o, file=sys.stderr, flush=True)
     r = doctor(pack, spec, width, size, batch_size, device, workers, seconds, verify, say=say)
     print(r)
