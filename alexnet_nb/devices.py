@@ -101,12 +101,13 @@ def deal_devices(
                       + '; add --columns to split the network over two'*(need==1 and len(names)==2))
     return [_usable(o) for o in names[k*at:k*at+k]]
 
-# %% ../nbs/explain/devices.ipynb #ace6ccf8
+# %% ../nbs/explain/devices.ipynb #0e0ba27d
 class _Pulse(threading.Thread):
     "Tells the other processes every second that this one lives, and ends it when another does not"
-    def __init__(self, store, rank, size, patience=15, every=1.):
+    def __init__(self, store, rank, size, patience=None, every=1.):
         super().__init__(daemon=True)
         store_attr()
+        self.patience = patience or int(os.environ.get('ALEXNET_NB_PATIENCE', 15))
         self.still,self.last,self.final = [0]*size,[None]*size,''
         self.done,self.lock = threading.Event(),threading.Lock()
         self.tell(f'0 {os.getpid()} {socket.gethostname()}')
@@ -151,13 +152,14 @@ def run(self:_Pulse):
         r = self.lost(self.patience)
         if r is not None or fails>=self.patience: self._end(r)
 
-# %% ../nbs/explain/devices.ipynb #0769a8dc
+# %% ../nbs/explain/devices.ipynb #d6b03eb2
 def _program(): return Path(sys.argv[0]).stem
 
 def _gone(r, size):
     "What is said when a process is missed"
-    who = 'the connection to the other processes is lost' if r is None else f'process {r} (of {size}, from 0) has ended or hangs'
-    return f'{who}; the last checkpoint is kept, and the same command goes on from there'
+    what = f'process {r} (of {size}, from 0) has ended or hangs'
+    if r is None: what = 'the connection to the other processes is lost'
+    return f'{what}; the last checkpoint is kept, and the same command goes on from there'
 
 def _claim(store):
     "Is it this process that says what happened? True for the first one that asks"
@@ -188,7 +190,7 @@ class World:
     ):
         store_attr()
         self.devices,self.first = [torch.device(o) for o in devices],rank==0
-        self.depth,self.asked,self.masks = 0,None,[]
+        self.depth,self.asked,self.masks,self.nets = 0,None,[],[]
     @property
     def device(self): return self.devices[0]
     def part(self, n): return part(n, self.rank, self.size)
@@ -224,7 +226,14 @@ def parallel(self:World,
     model,  # The network, from `place`
 ):          # What makes logits of images, and whose backward pass averages the gradients of all processes
     "The network for training"
-    return model if self.size==1 else _Parallel(model)
+    if self.size==1: return model
+    self.nets.append(net := _Parallel(model))
+    return net
+
+@patch
+def _drop(self:World):
+    "Let go of what PyTorch's threads still work for: Python may crash if it ends before they do"
+    for o in self.nets: o.net = None
 
 @patch
 def at(self:World,
@@ -350,6 +359,7 @@ def leave(self:World):
     if self.size==1: return
     if self.asked: self.asked[1].wait()
     dist.barrier()
+    self._drop()
     self.pulse.stop('done', self.store)
     dist.destroy_process_group()
     self.size,_now = 1,None
@@ -375,6 +385,7 @@ def fail(self:World,
     self._signals(signal.SIG_IGN)
     r = self._missed() if isinstance(e, (RuntimeError, _Terminated)) else None
     self.pulse.stop('gone', self.store)
+    self._drop()
     if not self.first: time.sleep(.5) # what all have to say is said by the first
     speak = _claim(self.store)
     if not speak and (r is not None or isinstance(e, (Refusal, KeyboardInterrupt))): raise SystemExit(2) from None

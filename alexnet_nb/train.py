@@ -668,7 +668,8 @@ def begin(self:Trainer,
     self.at,self.val,sums = self.world.lead(lambda: (self.at, self.val, self.sums.cpu()))
     self.sums.copy_(sums)
     if self.at: say(f'{run.path}: going on at step {self.at} of {self.total}')
-    elif self.donor: say(f"starting from {self.donor}; {'all layers' if self.inherited else 'all but the last layer'} copied")
+    elif self.donor:
+        say(f"starting from {self.donor}; {'all layers' if self.inherited else 'all but the last layer'} copied")
     self.world.lead(lambda: (run.rewind(self.at), self._sort_out(run, keep)))
 
 @patch

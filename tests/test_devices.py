@@ -1,0 +1,252 @@
+"Several processes and devices: the numbers of one, whatever is killed"
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+
+import pytest, torch
+from safetensors.torch import load_file
+
+from alexnet_nb.data import demo, prepare
+from alexnet_nb.train import Run, train
+
+bin = Path(sys.executable).parent
+small = '--width .125 --size 56 --batch_size 48 --device cpu --workers 1'.split()
+env = {**os.environ, 'OMP_NUM_THREADS':'1', 'PATH':f"{bin}{os.pathsep}{os.environ['PATH']}"}
+kw = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+@pytest.fixture(scope='module')
+def pack(tmp_path_factory):
+    "250 images: five full batches of 48, and one of ten"
+    d = tmp_path_factory.mktemp('pack')
+    return prepare(demo(d/'pictures', n_train=25, n_val=3), d/'pack', size=64).path
+
+def command(n, *args):
+    "alexnet_train in n processes under torchrun, or alone"
+    cmd = [bin/'alexnet_train', *map(str, args)]
+    return [bin/'torchrun', '--standalone', '--nproc_per_node', str(n), '--no-python', '--', *cmd] if n else cmd
+
+def go(n, *args, **env_):
+    return subprocess.run(command(n, *args), env={**env, **env_}, timeout=200, **{k:v for k,v in kw.items()})
+
+def fine(*args, **kw):
+    r = go(*args, **kw)
+    assert r.returncode==0, r.stderr
+    return r
+
+def ours(r):
+    "The lines of stderr that are not torchrun's"
+    return [o for o in (r if isinstance(r, str) else r.stderr).splitlines() if o.startswith('alexnet_train:')]
+
+def tensors(run, name='model'): return load_file(Path(run)/f'{name}.safetensors')
+def equal(a, b, name='model'):
+    a,b = tensors(a, name),tensors(b, name)
+    return a.keys()==b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+def difference(a, b, name='model'):
+    a,b = tensors(a, name),tensors(b, name)
+    assert a.keys()==b.keys()
+    return max(((a[k]-b[k]).abs().max()/a[k].abs().max()).item() for k in a)
+def told(run): return [{k:v for k,v in o.items() if k!='images_per_s'} for o in Run(run).rows()]
+
+@pytest.fixture(scope='module')
+def one(pack, tmp_path_factory):
+    "One process, one device, never interrupted; conv1 is frozen on the way"
+    d = tmp_path_factory.mktemp('one')/'run'
+    return train(pack, d, width=.125, size=56, batch_size=48, epochs=3, schedule='log2012', device='cpu', say=lambda o: None).path
+
+three = [*small, '--epochs', '3', '--schedule', 'log2012']
+
+# --- The numbers of one
+
+@pytest.mark.parametrize('n, more', [(0, ['--columns']), (2, []), (2, ['--columns']), (3, [])])
+def test_equal(pack, one, tmp_path, n, more):
+    "Columns, two and three processes, and both together, against one process on one device, to rounding"
+    r = fine(n, pack, '--run', tmp_path/'run', *three, *more)
+    d = difference(one, tmp_path/'run')
+    assert 0<d<2e-5, d
+    assert not any(tensors(tmp_path/'run')['conv1.weight'].isnan().flatten())
+    a,b = told(one),told(tmp_path/'run')
+    assert len(a)==len(b) and [o['step'] for o in a]==[o['step'] for o in b]
+    for o,p in zip(a, b):
+        for k in o.keys()&{'loss','val_loss','grad_norm','val_n','val_top1'}: assert o[k]==pytest.approx(p[k], rel=1e-4), k
+        for k,v in o.get('dead', {}).items(): assert v==pytest.approx(p['dead'][k], abs=.02), k
+    assert {o['val_n'] for o in b if 'val_n' in o}=={30} # each validation image once
+    assert r.stdout.count('epoch 3 of 3')==1 and r.stdout.count('ten views')==1
+    assert not list(tmp_path.rglob('*.partial'))
+    card = json.loads((tmp_path/'run/card.json').read_text())
+    assert ('two columns' in card['device'])==bool(more) and (f'{n} processes' in card['device'])==(n>1)
+
+double = '''
+import sys, torch, torch.nn.functional as F
+from alexnet_nb.augment import Augment
+from alexnet_nb.data import Pack, mix
+from alexnet_nb.devices import Share, fit_state, join
+from alexnet_nb.model import AlexNet, save_weights
+from alexnet_nb.train import SGD2012
+folder,out,cols,spec = sys.argv[1:]
+with join('cpu', cols=='1') as w:
+    pack = Pack(folder)
+    m = w.place(AlexNet(spec, pack.n_classes, .125, 63, seed=0).double())
+    net,opt,aug = w.parallel(m),SGD2012(m, .001, .002),Augment(pack, m.spec, 63)
+    ld = Share(pack, bs=83, seed=0, rank=w.rank, world=w.size) # the last batch has one image
+    for step,(xb,yb) in enumerate(ld):
+        if step==1: opt.scale(lambda name: 0 if 'conv1' in name else 1)
+        n = [83,83,83,1][step]
+        a,k = w.at(n)
+        torch.manual_seed(mix(0, 2, step))
+        loss = F.cross_entropy(net(aug(xb, mix(0, 1, step), a, n).double())[:k], yb[:k], reduction='sum')*(w.size/n)
+        loss.backward(); opt.step(); opt.zero_grad()
+    w.lead(lambda: save_weights(m, out))
+'''
+
+@pytest.mark.parametrize('spec, ways', [('code2012', ((1,'1'), (2,'0'), (3,'1'))), ('torchvision', ((2,'0'),))])
+def test_double(pack, tmp_path, spec, ways):
+    "In float64 the differences are those of float64: masks, crops, shares and the freezing of a layer are the same"
+    (tmp_path/'steps.py').write_text(double)
+    def run(n, cols):
+        out = tmp_path/f'{n}{cols}'
+        out.mkdir()
+        r = subprocess.run([bin/'torchrun', '--standalone', '--nproc_per_node', str(n), tmp_path/'steps.py', pack,
+                            out/'model.safetensors', cols, spec], env=env, timeout=100, **kw)
+        assert r.returncode==0, r.stderr
+        return out
+    want = run(1, '0')
+    for w in ways: assert difference(want, run(*w))<1e-12, w
+
+# --- Checkpoints move
+
+def test_transitions(pack, one, tmp_path):
+    "One process, then columns, then two processes, then both, then one again: the run is as if nothing had changed"
+    run = tmp_path/'run'
+    for n,steps,more in ((0, 4, []), (0, 7, ['--columns']), (2, 10, []), (2, 14, ['--columns'])):
+        r = fine(n, pack, '--run', run, *three, *more, '--steps', steps)
+        assert steps==4 or 'going on at step' in r.stdout
+    fine(0, pack, '--run', run, *three)
+    d = difference(one, run)
+    assert 0<d<2e-5, d
+    assert [o['step'] for o in told(run)]==[o['step'] for o in told(one)]
+    assert set(tensors(run, 'last'))==set(tensors(one, 'last')) # files know nothing of columns
+
+# --- What is killed
+
+long = [*small, '--epochs', '25']
+
+@pytest.fixture(scope='module')
+def two(pack, tmp_path_factory):
+    "Two processes, never interrupted"
+    d = tmp_path_factory.mktemp('two')/'run'
+    fine(2, pack, '--run', d, *long)
+    return d
+
+def children(p):
+    "Process ids of the ranks of a torchrun"
+    res = {}
+    for f in Path('/proc').glob('[0-9]*/environ'):
+        try:
+            if f'\nPPid:\t{p.pid}\n' not in (f.parent/'status').read_text(): continue
+            e = dict(o.split('=', 1) for o in f.read_text().split('\0') if '=' in o)
+        except OSError: continue
+        if 'LOCAL_RANK' in e: res[int(e['RANK'])] = int(f.parent.name)
+    return res
+
+def under_way(pack, run, *more, n=2, lines=30, **env_):
+    "Start, and wait until the run is in the middle"
+    p = subprocess.Popen(command(n, pack, '--run', run, *long, *more), env={**env, **env_}, **kw)
+    end = time.time()+100
+    while time.time()<end and not ((run/'log.jsonl').exists() and len((run/'log.jsonl').read_text().splitlines())>=lines):
+        time.sleep(.02)
+        assert p.poll() is None, p.communicate()
+    return p, children(p)
+
+def finished(p, kids, run, timeout=60):
+    "It has ended, and nothing of it is left"
+    out,err = p.communicate(timeout=timeout)
+    assert p.returncode and not (run/'model.safetensors').exists(), 'it was over before it was interrupted'
+    for k in kids.values(): assert not Path(f'/proc/{k}').exists()
+    return out, err
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_killed(pack, two, tmp_path, rank):
+    "kill -9 of a process ends the other with one line, soon; the same command goes on, and ends as if nothing had been"
+    run = tmp_path/'run'
+    p,kids = under_way(pack, run)
+    t = time.time()
+    os.kill(kids[rank], signal.SIGKILL)
+    out,err = finished(p, kids, run)
+    assert time.time()-t<30
+    assert len(ours(err))==1 and f'process {rank} (of 2, from 0) has ended or hangs' in ours(err)[0], err
+    fine(2, pack, '--run', run, *long)
+    assert equal(run, two) and equal(run, two, 'last') and told(run)==told(two)
+
+def test_hangs(pack, two, tmp_path):
+    "A process that is stopped without dying"
+    run = tmp_path/'run'
+    p,kids = under_way(pack, run, ALEXNET_NB_PATIENCE='5')
+    t = time.time()
+    os.kill(kids[1], signal.SIGSTOP)
+    out,err = finished(p, kids, run)
+    assert time.time()-t<20 # 30 with the usual patience of 15
+    assert len(ours(err))==1 and 'process 1 (of 2, from 0) has ended or hangs' in ours(err)[0], err
+    fine(2, pack, '--run', run, *long)
+    assert equal(run, two)
+
+@pytest.mark.parametrize('sig, to', [('SIGINT','torchrun'), ('SIGTERM','torchrun'), ('SIGTERM',1), ('SIGINT',0)])
+def test_stopped(pack, two, tmp_path, sig, to):
+    "Ctrl-C and SIGTERM, whoever gets them, stop all after the same step, with one checkpoint and one line"
+    run = tmp_path/'run'
+    p,kids = under_way(pack, run)
+    os.kill(p.pid if to=='torchrun' else kids[to], getattr(signal, sig))
+    out,err = finished(p, kids, run)
+    assert len(ours(err))==1 and 'stopped at step' in ours(err)[0] and 'the same command goes on' in ours(err)[0], err
+    r = fine(2, pack, '--run', run, *long)
+    assert f"going on at step {ours(err)[0].split('stopped at step ')[1].split()[0]} of 150" in r.stdout
+    assert equal(run, two)
+
+def test_restarts(pack, two, tmp_path):
+    "torchrun starts a broken run again, if it is told to, and the run goes on"
+    run = tmp_path/'run'
+    cmd = command(2, pack, '--run', run, *long)
+    p = subprocess.Popen([cmd[0], '--max-restarts=2', *cmd[1:]], env=env, **kw)
+    end = time.time()+100
+    while time.time()<end and not (run/'best.safetensors').exists(): time.sleep(.02)
+    os.kill(children(p)[1], signal.SIGKILL)
+    out,err = p.communicate(timeout=100)
+    assert p.returncode==0 and 'going on at step' in out, err
+    assert equal(run, two)
+
+def test_two_machines(pack, one, tmp_path):
+    "Two torchruns, as on two machines that share no folder: one of them writes"
+    port = str(29_500+os.getpid()%1000)
+    def machine(i):
+        d = tmp_path/f'machine{i}'
+        d.mkdir(exist_ok=True)
+        return subprocess.Popen([bin/'torchrun', '--nnodes=2', f'--node_rank={i}', '--master_addr=127.0.0.1',
+            f'--master_port={port}', '--nproc_per_node=1', '--no-python', '--', bin/'alexnet_train', pack, '--run', 'run',
+            *three], env=env, cwd=d, **kw)
+    ps = [machine(i) for i in (0, 1)]
+    for p in ps: assert 'Refused' not in p.communicate(timeout=100)[1] and p.returncode==0
+    assert 0<difference(one, tmp_path/'machine0/run')<2e-5 and not list((tmp_path/'machine1').iterdir())
+
+# --- What is refused
+
+@pytest.mark.parametrize('args, says', [(['--spec','resnet'], "'resnet' is unknown"), (['--device','cpu,nowhere'], 'nowhere'),
+    (['--device','cpu,cpu,cpu'], '3 named'), (['--columns','--spec','torchvision'], 'cannot be split'),
+    (['--lr','-1'], 'lr -1')])
+def test_refused_once(pack, tmp_path, args, says):
+    "A refusal of all processes, or of one, is one line; torchrun adds its report and makes the exit code 1"
+    r = go(2, pack, '--run', tmp_path/'run', *three, *args)
+    assert r.returncode==1 and len(ours(r))==1 and says in ours(r)[0], r.stderr
+    assert 'exitcode  : 2' in r.stderr and not (tmp_path/'run').exists()
+
+def test_other_settings(pack, one, tmp_path):
+    "Only the first process reads the run, and all hear of it"
+    r = go(2, pack, '--run', one, *three, '--lr', .02)
+    assert len(ours(r))==1 and 'lr 0.01 (now 0.02)' in ours(r)[0], r.stderr
+
+def test_refused_alone(pack, tmp_path):
+    "Without torchrun the exit code is 2"
+    for args,says in ((['--device','cpu,cpu'], 'add --columns'), (['--columns','--spec','one_column'], 'cannot be split'),
+                      (['--columns','--compile'], 'not possible with columns')):
+        r = go(0, pack, '--run', tmp_path/'run', *three, *args)
+        assert r.returncode==2 and len(r.stderr.splitlines())==1 and says in r.stderr, r.stderr
+    if torch.cuda.device_count()<2:
+        r = go(0, pack, '--run', tmp_path/'run', *three, '--columns', '--device', 'cuda')
+        assert r.returncode==2 and 'need 2 GPUs' in r.stderr
