@@ -188,12 +188,16 @@ class _Visit:
     def probe(self, name, share, f, *args, unit='images/s'):
         "Measure something for a share of the time"
         t = time.perf_counter()
-        try: value,how = f(self, share*self.seconds, *args)
+        try:
+            self.patience()
+            value,how = f(self, share*self.seconds, *args)
         except (OSError, RuntimeError, ValueError, MemoryError, Refusal) as e:
             value,how = None,f'not measured: {(str(e).strip() or type(e).__name__).splitlines()[0][:90]}'
         res = self.figures[name] = Figure(name, value, unit, how)
         self.say(f'{name}: {res}{how and f" ({how})"}, {time.perf_counter()-t:.1f} s')
         return res
+    def patience(self):
+        if time.perf_counter()-self.t0>2*self.seconds+10: raise RuntimeError('the time was over')
     def __getitem__(self, name): return self.figures.get(name) or Figure(name, how='not measured')
 
 # %% ../nbs/13_doctor.ipynb #5ca5e9ca
@@ -338,7 +342,7 @@ def compare(self:_Visit,
 ):
     "Other ways to do the step, in turns with the present one"
     base,ways,clock = self['training step'],{'':{}} | self.ways(),time.perf_counter
-    if base.value is None: return
+    if base.value is None or clock()-self.t0>2*self.seconds+10: return
     n,t0 = max(1, min(self.o.batch_size, int(base.value*seconds/(8*len(ways))))),clock()
     steps,ts = {k:_with_threads(_trainer(self.o, self.spec.name, o.get('mode', Mode()), n), o.get('threads'))
                 for k,o in ways.items()},defaultdict(list)
@@ -361,6 +365,7 @@ def full(self:_Visit,
     t0,names,ts = clock(),('code2012','no_lrn'),defaultdict(list)
     def note(k, *args, **kw): self.figures[f'full {k}'] = Figure(f'full {k}', *args, **kw)
     try:
+        self.patience()
         steps = {k:_trainer(o, k) for k in names}
         x,y = steps[names[0]].__defaults__
         n = _as_many(steps[names[0]], x, y, seconds/2, self.device)

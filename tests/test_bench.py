@@ -93,7 +93,7 @@ def test_optimizer_and_end_to_end(bench, tmp_path, monkeypatch):
     r = bench('optimizer', 'end_to_end', *tiny)
     assert r.returncode==0, r.stderr
     opt,whole = (json.loads((tmp_path/f'work/bench_{o}.json').read_text())['spread'] for o in ('optimizer','end_to_end'))
-    assert {o['limit'] for o in opt if o['unit']=='copies'}=={2.5}
+    assert {o['limit'] for o in opt if o['unit']=='copies'}=={5/3}
     assert {o['what'] for o in opt if o['unit']=='ms'}=={'SGD2012','SGD, tensor by tensor','SGD, foreach','SGD, fused'}
     v = {o['what']:o['median'] for o in whole}
     for k in ('raw','jpeg'):
