@@ -656,6 +656,7 @@ def _run(o, pack, step, n):
             if step: step(x, y)
     return some
 
+# %% ../nbs/11_bench.ipynb #831b4835
 def _end_to_end_job(o, mode, fs, n):
     "`n` steps fed from packs against the same steps on a batch that is there"
     packs,step = {s:_pack(fs, s) for s in ('raw','jpeg')},_trainer(o, 'code2012', mode)

@@ -212,6 +212,7 @@ class _Parallel:
         self.key = key
         return self.net(x)
 
+# %% ../nbs/explain/devices.ipynb #2ea4477f
 @patch
 def place(self:World,
     model,  # The network, on the processor
@@ -230,6 +231,7 @@ def parallel(self:World,
     self.nets.append(net := _Parallel(model))
     return net
 
+# %% ../nbs/explain/devices.ipynb #e2747c81
 @patch
 def _drop(self:World):
     "Let go of what PyTorch's threads still work for: Python may crash if it ends before they do"
@@ -261,6 +263,7 @@ def max(self:World,
     if self.size>1: dist.all_reduce(x, dist.ReduceOp.MAX)
     return x
 
+# %% ../nbs/explain/devices.ipynb #2bfb00d6
 @patch
 def agree(self:World,
     wish:int, # 0 to go on; a higher number is a reason to stop
@@ -324,7 +327,7 @@ def _meet(rank, size):
 def join(
     device:str=None,    # As for deal_devices
     columns:bool=False, # Two devices for each process?
-)->World:               # The present one if this process is in one already; raises Refusal for devices that are not there
+)->World:               # The present one if this process is in one already; raises Refusal for unusable devices
     "Find the other processes that `torchrun` has started, if it has; a World is a context"
     global _now
     if _now: return _now

@@ -703,7 +703,8 @@ def train(
     "Train a network on a pack, or go on with it; every random choice follows from the seed and the step"
     with join(device, columns) as world:
         pack,until = pack if isinstance(pack, Pack) else Pack(pack), time.time()+_seconds(time_budget)
-        if min(workers, steps or 1, keep+1)<1: raise Refusal(f'workers {workers}, steps {steps}, keep {keep}: too small')
+        if min(workers, steps or 1, keep+1)<1:
+            raise Refusal(f'workers {workers}, steps {steps}, keep {keep}: too small')
         if columns and compile: raise Refusal('compile: not possible with columns; leave one of them away')
         donor = _donor(kw.pop('init_from', None))
         cfg = settings(pack, gpu=world.device.type=='cuda', init_from=donor, **kw)
@@ -714,7 +715,8 @@ def train(
         say = say if world.first else _silent
         t.begin(run, keep, say)
         why,end = 0,min(t.total, steps or t.total)
-        with _Stop() as stop, _numbers(cfg['precision'], t.device), _plainly(cfg, t.device),              _Books(run, t, keep, say) as books:
+        plain = _numbers(cfg['precision'], t.device)
+        with _Stop() as stop, plain, _plainly(cfg, t.device), _Books(run, t, keep, say) as books:
             for xb,yb in t.batches(workers) if t.at<end else ():
                 n = t.images()
                 t.step(xb, yb, look=books.due(t.at+1))

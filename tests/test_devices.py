@@ -52,11 +52,14 @@ def one(pack, tmp_path_factory):
     d = tmp_path_factory.mktemp('one')/'run'
     return train(pack, d, width=.125, size=56, batch_size=48, epochs=3, schedule='log2012', device='cpu', say=lambda o: None).path
 
+slow = pytest.mark.skipif('ALEXNET_NB_LONG' not in os.environ, reason='many processes on few cores: set ALEXNET_NB_LONG')
+def later(*args): return pytest.param(*args, marks=slow)
+
 three = [*small, '--epochs', '3', '--schedule', 'log2012']
 
 # --- The numbers of one
 
-@pytest.mark.parametrize('n, more', [(0, ['--columns']), (2, []), (2, ['--columns']), (3, [])])
+@pytest.mark.parametrize('n, more', [(0, ['--columns']), (2, []), later(2, ['--columns']), later(3, [])])
 def test_equal(pack, one, tmp_path, n, more):
     "Columns, two and three processes, and both together, against one process on one device, to rounding"
     r = fine(n, pack, '--run', tmp_path/'run', *three, *more)
@@ -97,6 +100,7 @@ with join('cpu', cols=='1') as w:
     w.lead(lambda: save_weights(m, out))
 '''
 
+@slow
 @pytest.mark.parametrize('spec, ways', [('code2012', ((1,'1'), (2,'0'), (3,'1'))), ('torchvision', ((2,'0'),))])
 def test_double(pack, tmp_path, spec, ways):
     "In float64 the differences are those of float64: masks, crops, shares and the freezing of a layer are the same"
@@ -163,7 +167,7 @@ def finished(p, kids, run, timeout=60):
     for k in kids.values(): assert not Path(f'/proc/{k}').exists()
     return out, err
 
-@pytest.mark.parametrize('rank', [0, 1])
+@pytest.mark.parametrize('rank', [later(0), 1])
 def test_killed(pack, two, tmp_path, rank):
     "kill -9 of a process ends the other with one line, soon; the same command goes on, and ends as if nothing had been"
     run = tmp_path/'run'
@@ -188,7 +192,7 @@ def test_hangs(pack, two, tmp_path):
     fine(2, pack, '--run', run, *long)
     assert equal(run, two)
 
-@pytest.mark.parametrize('sig, to', [('SIGINT','torchrun'), ('SIGTERM','torchrun'), ('SIGTERM',1), ('SIGINT',0)])
+@pytest.mark.parametrize('sig, to', [('SIGINT','torchrun'), later('SIGTERM','torchrun'), later('SIGTERM',1), later('SIGINT',0)])
 def test_stopped(pack, two, tmp_path, sig, to):
     "Ctrl-C and SIGTERM, whoever gets them, stop all after the same step, with one checkpoint and one line"
     run = tmp_path/'run'
@@ -200,6 +204,7 @@ def test_stopped(pack, two, tmp_path, sig, to):
     assert f"going on at step {ours(err)[0].split('stopped at step ')[1].split()[0]} of 150" in r.stdout
     assert equal(run, two)
 
+@slow
 def test_restarts(pack, two, tmp_path):
     "torchrun starts a broken run again, if it is told to, and the run goes on"
     run = tmp_path/'run'
@@ -212,6 +217,7 @@ def test_restarts(pack, two, tmp_path):
     assert p.returncode==0 and 'going on at step' in out, err
     assert equal(run, two)
 
+@slow
 def test_two_machines(pack, one, tmp_path):
     "Two torchruns, as on two machines that share no folder: one of them writes"
     port = str(29_500+os.getpid()%1000)
