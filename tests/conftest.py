@@ -58,3 +58,7 @@ def py():
         cmd = [sys.executable, *map(str, args)]
         return subprocess.run(cmd, cwd=cwd, env=e, capture_output=True, text=True)
     return run
+
+def pytest_collection_modifyitems(items):
+    "Tests that fork come first, before others have started threads of PyTorch in this process"
+    items.sort(key=lambda o: o.path.stem!='test_data')

@@ -11,6 +11,7 @@ from archives import cifar, fake, meta_mat, put, synsets, tar
 from malformed import files, orientation, photo, saved, ycck
 
 wnids = list(ilsvrc_words())
+processes = multiprocessing.get_context('fork') # runs first, see conftest.py: a fork hangs where PyTorch has threads
 
 def pictures(folder=None):
     "A function that returns another JPEG at each call: real photographs if there are any, else drawn ones"
@@ -243,9 +244,11 @@ def slowly(src, dst, storage):
 
 def begin(src, dst, storage, sign):
     "Start a slow preparation in a process of its own, and wait until it has made the file `sign`"
-    p = multiprocessing.get_context('fork').Process(target=slowly, args=(src, dst, storage))
+    p = processes.Process(target=slowly, args=(src, dst, storage))
     p.start()
-    while not (dst.with_name(dst.name+'.partial')/sign).exists(): time.sleep(.005)
+    while not (dst.with_name(dst.name+'.partial')/sign).exists():
+        assert p.is_alive()
+        time.sleep(.005)
     return p
 
 @pytest.mark.parametrize('form,storage', [('folders','raw'), ('folders','jpeg'), ('tar.gz','raw'), ('tar.gz','jpeg'), ('tar','raw')])
@@ -260,7 +263,7 @@ def test_killed(tmp_path, form, storage):
     want = prepare(src, tmp_path/'want', size=32, storage=storage, max_bad=.5)
     rng,kills,seen = random.Random(form+storage),0,set()
     for i in itertools.count():
-        p = multiprocessing.get_context('fork').Process(target=slowly, args=(src, tmp_path/'pack', storage))
+        p = processes.Process(target=slowly, args=(src, tmp_path/'pack', storage))
         p.start()
         p.join(rng.random()*.25 if kills<10 else 60)
         if p.is_alive(): p.kill(); kills += 1
@@ -279,16 +282,13 @@ def test_killed(tmp_path, form, storage):
     assert sorted(o.name for o in (tmp_path/'pack').iterdir())==sorted(o.name for o in want.path.iterdir())
     assert not list(tmp_path.glob('*.partial'))
 
-def test_killed_while_clearing_up(want, tmp_path, monkeypatch):
+def test_killed_while_clearing_up(want, tmp_path):
     "Killed when all is done and half of what is needed no more is removed: the same call ends it"
-    import alexnet_nb.data as d
-    src,ctx = want.path.parent/'folders',multiprocessing.get_context('fork')
-    def half(folder, *a, **kw): (folder/'train_list.npy').unlink(); os._exit(9)
-    monkeypatch.setattr(d.shutil, 'rmtree', half)
-    p = ctx.Process(target=prepare, args=(src, tmp_path/'p'), kwargs=dict(size=32))
-    p.start(); p.join()
-    monkeypatch.undo()
-    assert p.exitcode==9 and not (tmp_path/'p').exists() and not (tmp_path/'p.partial/work/train_list.npy').exists()
+    src = want.path.parent/'folders'
+    half = "lambda folder, *a, **kw: ((folder/'train_list.npy').unlink(), os._exit(9))"
+    code = f'import os, sys, alexnet_nb.data as d\nd.shutil.rmtree = {half}\nd.prepare(sys.argv[1], sys.argv[2], size=32)'
+    r = subprocess.run([sys.executable, '-c', code, src, tmp_path/'p'])
+    assert r.returncode==9 and not (tmp_path/'p').exists() and not (tmp_path/'p.partial/work/train_list.npy').exists()
     assert same(prepare(src, tmp_path/'p', size=32), want)
     assert {o.name for o in (tmp_path/'p').iterdir()}=={o.name for o in want.path.iterdir()}
 
