@@ -176,6 +176,7 @@ class _Growing:
         self.f = open(self.path, 'r+b' if self.path.exists() else 'w+b')
         self.log = open(self.work/f'{split}_notes.jsonl', 'a', encoding='utf-8')
         self.log.truncate(self.noted)
+        self.log.seek(0, os.SEEK_END) # tell() would still count what was cut off
         if not quality and hasattr(os, 'posix_fallocate') and not self.done:
             os.posix_fallocate(self.f.fileno(), 0, self.head+n*self.row)
 

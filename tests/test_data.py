@@ -282,6 +282,21 @@ def test_killed(tmp_path, form, storage):
     assert sorted(o.name for o in (tmp_path/'pack').iterdir())==sorted(o.name for o in want.path.iterdir())
     assert not list(tmp_path.glob('*.partial'))
 
+def test_notes_cut_off(want, tmp_path):
+    "Notes that no state knows are cut off, and the next state does not count them: nothing is filled up with zeros"
+    import alexnet_nb.data as d
+    (tmp_path/'work').mkdir()
+    src = find_source(want.path.parent/'folders')
+    def again(): return d._Growing(tmp_path, src, 'train', 32, 0)
+    def note(g, i): g._add([i], [], np.empty((0,32,32,3), np.uint8), 0, 0, {i:('refused','why')}); g.log.flush()
+    note(again(), 0)  # killed before the state was saved
+    again()._save()   # killed before the next note
+    g = again()
+    note(g, 0)
+    g._save()
+    again()
+    assert (tmp_path/'work/train_notes.jsonl').read_text()=='[0, "refused", "why"]\n'
+
 def test_killed_while_clearing_up(want, tmp_path):
     "Killed when all is done and half of what is needed no more is removed: the same call ends it"
     src = want.path.parent/'folders'
