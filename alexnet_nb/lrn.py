@@ -31,7 +31,8 @@ def _pow(r, beta):
     s = r.rsqrt()
     return s*s.sqrt()
 
-def _full(x): return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+_half = torch.float16, torch.bfloat16
+def _full(x): return x.float() if x.dtype in _half else x
 
 def _forward(x, n, k, c, beta, groups, within):
     a = _full(x)
@@ -173,6 +174,13 @@ def _in_c(x, g, k, c, groups, within):
     for t in threads: t.join()
     return ts[-1]
 
+def _in_parts(x, g, *args):
+    "The same in half precision: a few images at a time become float32, so that they stay in the cache"
+    y,n = torch.empty_like(x),max(1, 2**20*torch.get_num_threads()//x[0].numel())
+    for o,p,r in zip(x.split(n), [None]*len(x) if g is None else g.split(n), y.split(n)):
+        r.copy_(_in_c(o.float(), None if p is None else p.float(), *args))
+    return y
+
 # %% ../nbs/04_lrn.ipynb #50940825
 def engine(
     x:torch.Tensor,  # (N,C,H,W) responses
@@ -184,8 +192,8 @@ def engine(
     if os.environ.get('ALEXNET_NB_PLAIN') or not x.numel() or torch.compiler.is_compiling(): return 'plain'
     if x.is_cuda: return 'fused' if _fused.works else 'plain'
     last = x.is_contiguous(memory_format=torch.channels_last) and not (within and x.shape[1]%8)
-    ok = x.device.type=='cpu' and x.dtype==torch.float32 and (n,beta)==(5,.75) and (x.is_contiguous() or last)
-    return 'c' if ok and _lib() else 'plain'
+    ok = x.device.type=='cpu' and x.dtype in (torch.float32, *_half) and (n,beta)==(5,.75)
+    return 'c' if ok and (x.is_contiguous() or last) and _lib() else 'plain'
 
 def _fused(f, *args):
     "One kernel of a function, or the function itself where that fails"
@@ -215,7 +223,7 @@ def _run(x, g, n, k, c, beta, groups, within):
     "The norm of `x`, or its gradient where `g` has arrived"
     how,f = engine(x, n, beta, within),_forward if g is None else _backward
     args = (x, *(() if g is None else (g,)), n, k, c, beta, groups, within)
-    if how=='c': return _in_c(x, g, k, c, groups, within)
+    if how=='c': return (_in_parts if x.dtype in _half else _in_c)(x, g, k, c, groups, within)
     return _fused(f, *args) if how=='fused' else f(*args)
 
 # %% ../nbs/04_lrn.ipynb #3285c11c
