@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['part', 'Share', 'Part', 'share_masks', 'deal_devices', 'World', 'fit_state', 'join']
 
-# %% ../nbs/explain/devices.ipynb #2392f816
-import os, signal, socket, sys, threading, time, warnings
+# %% ../nbs/explain/devices.ipynb #ec147b6e
+import atexit, os, signal, socket, sys, threading, time, warnings
 from datetime import timedelta
 from pathlib import Path
 
@@ -121,6 +121,7 @@ class _Pulse(threading.Thread):
         now = [o.decode() for o in self.store.multi_get([f'pulse{r}' for r in range(self.size)])]
         self.still = [0 if a!=b or b=='done' else n+1 for a,b,n in zip(self.last, now, self.still)]
         self.last = now
+        return set(now)
     def lost(self, patience):
         "The first process that gave up, or gave no sign in so many looks"
         return next((r for r,(w,n) in enumerate(zip(self.last, self.still)) if r!=self.rank
@@ -190,7 +191,7 @@ class World:
     ):
         store_attr()
         self.devices,self.first = [torch.device(o) for o in devices],rank==0
-        self.depth,self.asked,self.masks,self.nets = 0,None,[],[]
+        self.depth,self.asked,self.masks = 0,None,[]
     @property
     def device(self): return self.devices[0]
     def part(self, n): return part(n, self.rank, self.size)
@@ -228,15 +229,9 @@ def parallel(self:World,
 ):          # What makes logits of images, and whose backward pass averages the gradients of all processes
     "The network for training"
     if self.size==1: return model
-    self.nets.append(net := _Parallel(model))
-    return net
+    return _Parallel(model)
 
-# %% ../nbs/explain/devices.ipynb #e2747c81
-@patch
-def _drop(self:World):
-    "Let go of what PyTorch's threads still work for: Python may crash if it ends before they do"
-    for o in self.nets: o.net = None
-
+# %% ../nbs/explain/devices.ipynb #794c290b
 @patch
 def at(self:World,
     total:int, # Images of the next batch, all processes together
@@ -362,8 +357,12 @@ def leave(self:World):
     if self.size==1: return
     if self.asked: self.asked[1].wait()
     dist.barrier()
-    self._drop()
     self.pulse.stop('done', self.store)
+    for _ in range(100): # the message of one may still be on its way when another closes the connection
+        try:
+            if self.pulse.look()=={'done'}: break
+        except Exception: break # the table is gone, so somebody is through
+        time.sleep(self.pulse.every/10)
     dist.destroy_process_group()
     self.size,_now = 1,None
 
@@ -383,16 +382,27 @@ def _missed(self:World, looks=5):
 @patch
 def fail(self:World,
     e, # What has been raised
-):     # Raises Refusal instead if it came of another process, SystemExit if that one has spoken
-    "End after an error"
+):     # Returns only if a traceback should be seen
+    "End after an error that is a refusal, or that comes of another process"
     self._signals(signal.SIG_IGN)
     r = self._missed() if isinstance(e, (RuntimeError, _Terminated)) else None
     self.pulse.stop('gone', self.store)
-    self._drop()
     if not self.first: time.sleep(.5) # what all have to say is said by the first
     speak = _claim(self.store)
-    if not speak and (r is not None or isinstance(e, (Refusal, KeyboardInterrupt))): raise SystemExit(2) from None
-    if r is not None: raise Refusal(_gone(r, self.size)) from None
+    if r is None and not isinstance(e, (Refusal, KeyboardInterrupt)): return
+    if speak: print(f'{_program()}: {e if r is None else _gone(r, self.size)}', file=sys.stderr)
+    self.vanish(2)
+
+# %% ../nbs/explain/devices.ipynb #5c828871
+@patch
+def vanish(self:World,
+    code:int=0, # Exit code
+):
+    "End this process at once, if it was one of several"
+    if not self.pulse: return
+    atexit._run_exitfuncs()
+    for o in (sys.stdout, sys.stderr): o.flush()
+    os._exit(code)
 
 @patch
 def _signals(self:World, do):

@@ -334,13 +334,15 @@ def alexnet_train(
         pack = Pack(pack)
         cfg = settings(pack, gpu=world.device.type=='cuda', **kw)
         run = Path(run or f"runs/{pack.path.resolve().name}-{_spec_name(cfg)}{'-tuned' if init_from else ''}")
+        world.lead(lambda: (run/'config.json').exists() and Run(run, cfg).done) # refuses other settings
         _begin(pack, cfg, world.device, where := _where(world))
         res = train(pack, run, device=device, columns=columns, workers=workers, steps=steps, keep=keep,
                     time_budget=time_budget, channels_last=channels_last, compile=compile, **kw)
         world.leave()
-        if not world.first: return
-        if res.done: _end(res, pack, world.device, where, cmd, t0)
+        if not world.first: pass
+        elif res.done: _end(res, pack, world.device, where, cmd, t0)
         elif steps: print(f'stopped as asked; the checkpoint is in {run}; without --steps it goes on')
+    if _command().startswith('alexnet_train'): world.vanish()
 
 # %% ../nbs/10_results.ipynb #aecbdf23
 def _picture(path):
@@ -349,6 +351,15 @@ def _picture(path):
     except FileNotFoundError: return None, 'no such file'
     except IsADirectoryError: return None, 'is a folder'
     except Exception as e: return None, str(e).replace(repr(str(path)), 'file')
+
+# %% ../nbs/10_results.ipynb #5117e39d
+def _compare(name, model, pack):
+    "Warn of a network whose classes have other names than those of the pack"
+    odd = [(i,a,b) for i,(a,b) in enumerate(zip(model.names or [], pack.names)) if a!=b]
+    if odd and model.n_classes==pack.n_classes:
+        i,a,b = odd[0]
+        print(f'warning: {name}: {len(odd)} of {len(pack.names)} classes have another name in {pack.path}: '
+              f'{i} is {a!r} and {b!r}; if that is more than a name, the errors mean nothing', file=sys.stderr)
 
 # %% ../nbs/10_results.ipynb #9ef17b0d
 @command
@@ -365,6 +376,7 @@ def alexnet_eval(
     if pack is None: raise Refusal('--pack is missing; name the folder made by alexnet_prepare')
     pack,models = Pack(pack),[load_weights(o) for o in run]
     if split not in pack.counts: raise Refusal(f"split {split!r} is unknown; {pack.path} has {', '.join(pack.counts)}")
+    for r,m in zip(run, models): _compare(r, m, pack)
     jobs = [(str(r), [m]) for r,m in zip(run, models)] + ([('average', models)] if len(models)>1 else [])
     rows = []
     for name,ms in jobs:

@@ -158,7 +158,8 @@ class Run:
         else: self._create(config)
         old,new = self.config,config or {}
         if d := [f'{k} {_brief(old.get(k))} (now {_brief(v)})' for k,v in new.items() if old.get(k)!=v]:
-            raise Refusal(f"{path}: made with other settings: {', '.join(d)}; use the same, or another --run")
+            sep = '\n  ' if len(d)>1 else ' '
+            raise Refusal(f'{path}: made with other settings; use the same, or another --run:{sep}{sep.join(d)}')
 
     def _create(self, config):
         try:
@@ -708,15 +709,15 @@ def train(
         if columns and compile: raise Refusal('compile: not possible with columns; leave one of them away')
         donor = _donor(kw.pop('init_from', None))
         cfg = settings(pack, gpu=world.device.type=='cuda', init_from=donor, **kw)
-        run,done = world.lead(lambda: (o := Run(run, cfg), o.done))
-        if done: return run
         t = Trainer(pack, cfg, get_spec(kw.get('spec') or (donor.spec if donor else 'code2012')), world.device, donor,
                     channels_last, compile, world)
+        run,done = world.lead(lambda: (o := Run(run, cfg), o.done))
+        if done: return run
         say = say if world.first else _silent
         t.begin(run, keep, say)
         why,end = 0,min(t.total, steps or t.total)
-        plain = _numbers(cfg['precision'], t.device)
-        with _Stop() as stop, plain, _plainly(cfg, t.device), _Books(run, t, keep, say) as books:
+        with _Stop() as stop, _numbers(cfg['precision'], t.device), _plainly(cfg, t.device), \
+             _Books(run, t, keep, say) as books:
             for xb,yb in t.batches(workers) if t.at<end else ():
                 n = t.images()
                 t.step(xb, yb, look=books.due(t.at+1))

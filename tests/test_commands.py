@@ -126,6 +126,12 @@ def test_train_refuses(made, trained, tmp_path):
     refused(run('alexnet_train', made/'pack', '--run', trained, *small, '--lr', .02), 'lr 0.01 (now 0.02)')
     refused(run('alexnet_eval', tmp_path, '--pack', made/'pack'), 'no weights in this folder')
     refused(run('alexnet_eval', trained, '--pack', made/'pack', '--batch_size', 0), 'batch size 0')
+    shutil.copytree(made/'pack', tmp_path/'other')
+    meta = json.loads((tmp_path/'other/meta.json').read_text())
+    meta['classes'] = meta['classes'][::-1]
+    (tmp_path/'other/meta.json').write_text(json.dumps(meta))
+    r = run('alexnet_eval', trained, '--pack', tmp_path/'other')
+    assert r.returncode==0 and r.stderr.count('\n')==1 and 'warning: ' in r.stderr and '10 of 10 classes have another name' in r.stderr, r
     f = next((made/'pictures').rglob('*.JPEG'))
     refused(run('alexnet_predict', trained, f, '--out', tmp_path/'none/p.png'), 'none/p.png', 'No such file')
     refused(run('alexnet_train', made/'pack', '--run', tmp_path/'r', '--steps', -1), 'steps -1')
@@ -235,8 +241,8 @@ def test_train_options(made, trained, tmp_path):
     refused(run(*new, '--precision', 'fp8'), "precision 'fp8' is unknown")
     refused(run(*new, '--time_budget', 'soon'), "time_budget 'soon'")
     refused(run(*new, '--schedule', 'cosine'), "schedule 'cosine' is unknown; there are constant, short, paper")
-    refused(run(*tune, '--run', tmp_path/'t', '--precision', 'bf16', '--seed', 4),
-            'seed 0 (now 4), precision fp32 (now bf16)')
+    r = run(*tune, '--run', tmp_path/'t', '--precision', 'bf16', '--seed', 4)
+    assert r.returncode==2 and not r.stdout and r.stderr.splitlines()[1:]==['  seed 0 (now 4)','  precision fp32 (now bf16)'], r
     assert not (tmp_path/'x').exists()
 
 def test_tiny_imagenet(data_dir, tmp_path):
