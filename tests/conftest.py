@@ -7,6 +7,9 @@ import pytest
 os.environ['MPLBACKEND'] = 'Agg'
 root = Path(__file__).resolve().parents[1]
 
+slow = pytest.mark.skipif('ALEXNET_NB_LONG' not in os.environ, reason='takes long on few cores: set ALEXNET_NB_LONG')
+def later(*args): return pytest.param(*args, marks=slow)
+
 def text(o): return o if isinstance(o, str) else ''.join(o)
 
 def find():

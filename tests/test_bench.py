@@ -1,7 +1,7 @@
 "`alexnet_bench` in processes of its own. Only that it works is tested: no time, no ratio of times is compared with anything."
 import json, os, shutil, subprocess, sys
 import pytest
-from conftest import root
+from conftest import root, slow
 
 tiny = '--device cpu --batch-size 2 --repeats 1 --steps 1 --width .25 --size 64 --threads 1'.split()
 
@@ -76,6 +76,7 @@ def test_step(bench, tmp_path):
     assert 'code2012 against torchvision.models.alexnet, per multiply-add' in r.stdout
     assert not card['value'], 'goals are for the full network'
 
+@slow
 @pytest.mark.skipif(not shutil.which('c++'), reason='torch.compile needs a compiler on a CPU')
 def test_compiled(tmp_path):
     "A compiled network takes part"

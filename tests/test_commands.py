@@ -7,6 +7,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from conftest import later
+
 bin = Path(sys.executable).parent
 small = '--width .25 --size 56 --batch_size 64 --epochs 30'.split()
 
@@ -145,7 +147,7 @@ def test_same_settings_again(made, trained):
     assert r.returncode==0 and 'epoch 1 of' not in r.stdout and 'top-1 error' in r.stdout
     assert equal(before, weights(trained))
 
-@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize('sig', [signal.SIGINT, later(signal.SIGTERM), signal.SIGKILL])
 def test_interrupted(made, trained, tmp_path, sig):
     "Stopped in the middle, the same command goes on and ends with the same weights, bit for bit"
     cmd = [bin/'alexnet_train', made/'pack', '--run', tmp_path/'run', *small]
@@ -175,7 +177,7 @@ T.train(*sys.argv[1:3], width=.125, size=56, batch_size=32, epochs=12, schedule=
 def test_killed_at_random(made, tmp_path):
     "kill -9 at any moment, then the same again: all weights, checkpoints and the log are those of an uninterrupted run"
     import random
-    rng,n = random.Random(os.environ.get('ALEXNET_NB_SEED', 0)),int(os.environ.get('ALEXNET_NB_KILLS', 5))
+    rng,n = random.Random(os.environ.get('ALEXNET_NB_SEED', 0)),int(os.environ.get('ALEXNET_NB_KILLS', 3))
     def start(name): return subprocess.Popen([sys.executable, '-c', job, made/'pack', tmp_path/name], text=True,
                                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     def told(name): return [{k:v for k,v in json.loads(o).items() if k!='images_per_s'}

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 
 from alexnet_nb.data import demo, prepare
 from alexnet_nb.train import Run, train
+from conftest import later, slow
 
 bin = Path(sys.executable).parent
 small = '--width .125 --size 56 --batch_size 48 --device cpu --workers 1'.split()
@@ -51,9 +52,6 @@ def one(pack, tmp_path_factory):
     "One process, one device, never interrupted; conv1 is frozen on the way"
     d = tmp_path_factory.mktemp('one')/'run'
     return train(pack, d, width=.125, size=56, batch_size=48, epochs=3, schedule='log2012', device='cpu', say=lambda o: None).path
-
-slow = pytest.mark.skipif('ALEXNET_NB_LONG' not in os.environ, reason='many processes on few cores: set ALEXNET_NB_LONG')
-def later(*args): return pytest.param(*args, marks=slow)
 
 three = [*small, '--epochs', '3', '--schedule', 'log2012']
 
@@ -233,9 +231,9 @@ def test_two_machines(pack, one, tmp_path):
 
 # --- What is refused
 
-@pytest.mark.parametrize('args, says', [(['--spec','resnet'], "'resnet' is unknown"), (['--device','cpu,nowhere'], 'nowhere'),
-    (['--device','cpu,cpu,cpu'], '3 named'), (['--columns','--spec','torchvision'], 'cannot be split'),
-    (['--lr','-1'], 'lr -1')])
+@pytest.mark.parametrize('args, says', [later(['--spec','resnet'], "'resnet' is unknown"), (['--device','cpu,nowhere'], 'nowhere'),
+    later(['--device','cpu,cpu,cpu'], '3 named'), (['--columns','--spec','torchvision'], 'cannot be split'),
+    later(['--lr','-1'], 'lr -1')])
 def test_refused_once(pack, tmp_path, args, says):
     "A refusal of all processes, or of one, is one line; torchrun adds its report and makes the exit code 1"
     r = go(2, pack, '--run', tmp_path/'run', *three, *args)

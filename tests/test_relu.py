@@ -12,8 +12,8 @@ small = '--only relu,tanh --lr .01 --max_epochs 4 --seeds 2'.split()
 def pictures(tmp_path_factory):
     "Class folders of noise, 32 by 32 pixels"
     d,rng = tmp_path_factory.mktemp('cifar'),np.random.default_rng(0)
-    for i in range(3000):
-        f = d/('train' if i<2900 else 'val')/f'class{i%10}'/f'{i}.png'
+    for i in range(1100):
+        f = d/('train' if i<1000 else 'val')/f'class{i%10}'/f'{i}.png'
         f.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (32,32,3), np.uint8)).save(f)
     return d
