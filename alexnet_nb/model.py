@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from .augment import CAFFE, CODE2012, PAPER, TORCHVISION, Augment, InputSpec
@@ -24,6 +24,7 @@ from .formats import (check_sha256, export_onnx, fetch, header, is_url, read_caf
                                 read_onnx, read_pth)
 from .lrn import LRN, SpatialNorm
 from .pooling import MaxPool, pool_out
+from .sources import writing
 from .split import GroupedLinear, apply_layer, check_images, merge_state, pads
 
 # %% ../nbs/08_model.ipynb #856e6960
@@ -335,12 +336,9 @@ def save_weights(
     ts = merge_state({**model.state_dict(), **(extra or {})}, model.spec) # of columns, too, one network is written
     ts = {k:v.detach().cpu().contiguous() for k,v in ts.items()}
     if model.mean is not None: ts['mean'] = model.mean.cpu().contiguous()
-    tmp = path.with_name(path.name+'.partial')
     try:
-        save_file(ts, tmp, {k:str(v) for k,v in meta.items()})
-        tmp.replace(path)
-    except Exception as e: raise Refusal(f'{path}: cannot be written: {e}') from e
-    finally: tmp.unlink(missing_ok=True)
+        with writing(path) as f: f.write(save(ts, {k:str(v) for k,v in meta.items()}))
+    except OSError as e: raise Refusal(f'{path}: cannot be written: {e.strerror or e}') from e
 
 # %% ../nbs/08_model.ipynb #73105b96
 def _rebuild(spec):

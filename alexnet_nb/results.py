@@ -318,6 +318,7 @@ def alexnet_train(
     keep:int=0,            # Keep the checkpoints of so many of the last epochs, beside the last and the best
     channels_last:bool=False, # Keep weights in the order of pixels, then channels, which a GPU prefers
     compile:bool=False,    # Let PyTorch compile the network; takes a minute or more at the start
+    deterministic:bool=False, # On a GPU: the same bits every time, and slower; on a CPU they always are
     steps:int=None,        # Stop after this step, as if interrupted; the same command without it goes on
     device:str=None,       # cuda, cuda:1, cpu, cuda:0,cuda:1 … (default: GPUs if there are any)
     columns:bool=False,    # Split the network over two devices, as in 2012
@@ -337,7 +338,8 @@ def alexnet_train(
         world.lead(lambda: (run/'config.json').exists() and Run(run, cfg).done) # refuses other settings
         _begin(pack, cfg, world.device, where := _where(world))
         res = train(pack, run, device=device, columns=columns, workers=workers, steps=steps, keep=keep,
-                    time_budget=time_budget, channels_last=channels_last, compile=compile, **kw)
+                    time_budget=time_budget, channels_last=channels_last, compile=compile,
+                    deterministic=deterministic, **kw)
         world.leave()
         if not world.first: pass
         elif res.done: _end(res, pack, world.device, where, cmd, t0)

@@ -52,7 +52,8 @@ class SGD2012(torch.optim.Optimizer):
             ps = [p for p in ps if p.grad is not None]
             for p in ps:
                 if 'v' not in self.state[p]: self.state[p]['v'] = torch.zeros_like(p)
-            _update(ps, [p.grad for p in ps], [self.state[p]['v'] for p in ps], *constants)
+            gs,vs = [p.grad for p in ps],[self.state[p]['v'] for p in ps]
+            (_fused if _fits(ps, gs, vs) else _update)(ps, gs, vs, *constants)
         return loss
 
 # %% ../nbs/09_train.ipynb #b43b306c
@@ -62,6 +63,19 @@ def _update(ps, gs, vs, lr, mom, wd):
     if wd: torch._foreach_add_(vs, ps, alpha=-lr*wd)
     torch._foreach_add_(vs, gs, alpha=-lr)
     torch._foreach_add_(ps, vs)
+
+def _fused(ps, gs, vs, lr, mom, wd):
+    "The same in one pass: PyTorch's rule, buf = mom buf + (1-dampening) (-g + weight_decay p), p = p - lr buf"
+    torch._fused_sgd_(ps, gs, vs, lr=-1., momentum=mom, weight_decay=-wd, dampening=1-lr, nesterov=False, maximize=True,
+                      is_first_step=False)
+
+# %% ../nbs/09_train.ipynb #2241e184
+def _fits(ps, gs, vs):
+    "Can they be taken for rows of numbers of one kind, of a device that has the kernel?"
+    return hasattr(torch, '_fused_sgd_') and all(p.device.type in ('cpu','cuda') and p.dtype==g.dtype==v.dtype
+        and p.is_floating_point() and p.stride()==g.stride()==v.stride() and _dense(p) for p,g,v in zip(ps, gs, vs))
+
+def _dense(p): return p.is_contiguous() or p.ndim==4 and p.is_contiguous(memory_format=torch.channels_last)
 
 def _layer(name): return ['', *name.split('.')][-2] # of conv1.weight, and of a.conv1.weight in a column
 
@@ -586,12 +600,13 @@ def _no_progress(t, loss):
     return (f'warning: after {t.at} steps the loss is still {loss:.3f}, no better than guessing among {n} classes '
             f"({math.log(n):.3f}). Likely: {'; '.join(why)}. The page explain/flat_loss measures these")
 
-# %% ../nbs/09_train.ipynb #fdf891a4
+# %% ../nbs/09_train.ipynb #838bc4fd
 @contextmanager
 def _plainly(cfg, device):
-    "Say in one line how to go on after the memory was not enough"
+    "Say in one line how to go on where the memory is not enough, or where an operation cannot repeat itself"
     try: yield
     except RuntimeError as e:
+        if 'deterministic' in str(e): raise Refusal(f'{device}: --deterministic: {str(e).splitlines()[0]}') from e
         if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in str(e): raise
         half = max(1, cfg['batch_size']//2)
         also = '' if cfg['precision']=='bf16' else ', or --precision bf16,'
@@ -607,6 +622,16 @@ def _numbers(precision, device):
     cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark = tf32,tf32,not torch.are_deterministic_algorithms_enabled()
     try: yield
     finally: cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark = was
+
+@contextmanager
+def _repeatable(wish):
+    "Let PyTorch take only what gives the same bits every time; undone at the end"
+    if not wish: yield; return
+    was = torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8') # without it cuBLAS may take another way at any time
+    torch.use_deterministic_algorithms(True)
+    try: yield
+    finally: torch.use_deterministic_algorithms(was)
 
 def _seconds(budget):
     "Of a number of minutes, or of words such as 90m and 2h"
@@ -699,6 +724,7 @@ def train(
     channels_last:bool=False, # Keep weights, too, in the order of pixels, then channels, which a GPU prefers
     compile:bool=False,       # Let PyTorch compile the network for full batches
     columns:bool=False,       # Split the network over two devices, as in 2012
+    deterministic:bool=False, # On a GPU, only algorithms that give the same bits every time; a CPU does that anyway
     **kw,                     # See settings: spec, width, size, epochs, batch_size, lr, seed, precision, init_from …
 )->Run:                       # Raises Refusal if the loss is not a number, KeyboardInterrupt after Ctrl-C
     "Train a network on a pack, or go on with it; every random choice follows from the seed and the step"
@@ -716,8 +742,8 @@ def train(
         say = say if world.first else _silent
         t.begin(run, keep, say)
         why,end = 0,min(t.total, steps or t.total)
-        with _Stop() as stop, _numbers(cfg['precision'], t.device), _plainly(cfg, t.device), \
-             _Books(run, t, keep, say) as books:
+        with _Stop() as stop, _repeatable(deterministic), _numbers(cfg['precision'], t.device), \
+             _plainly(cfg, t.device), _Books(run, t, keep, say) as books:
             for xb,yb in t.batches(workers) if t.at<end else ():
                 n = t.images()
                 t.step(xb, yb, look=books.due(t.at+1))

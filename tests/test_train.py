@@ -80,8 +80,33 @@ def test_many_tensors(pack):
         seen = []
         F.cross_entropy(net(torch.randn(4,3,56,56)), torch.arange(4)).backward()
         with Count(): opt.step()
-    weights,biases = (['_foreach_mul_']+['_foreach_add_']*n for n in (3, 2))
-    assert [o for o in seen if 'profiler' not in o]==weights+biases
+    assert [o for o in seen if 'profiler' not in o]==['_fused_sgd_']*2
+
+def test_fused(monkeypatch):
+    "One pass gives what four give; in all layouts, and where one of three tensors lies otherwise the four are taken"
+    def last(x): return x.to(memory_format=torch.channels_last)
+    shapes = (96,3,11,11),(256,48,5,5),(128,256),(10,),(4,1,1,1),()
+    calls = []
+    for name in ('_fused','_update'):
+        def f(*a, name=name, old=getattr(T, name)): calls.append(name); old(*a)
+        monkeypatch.setattr(T, name, f)
+    def go(ps, gs, vs, wd):
+        net = torch.nn.ParameterDict({f'{i}weight':torch.nn.Parameter(p.clone()) for i,p in enumerate(ps)})
+        opt = SGD2012(net, lr=.03, weight_decay=wd)
+        for p,g,v in zip(net.values(), gs, vs): p.grad = g.clone(); opt.state[p]['v'] = v.clone()
+        before,n = [p.grad.clone() for p in net.values()],len(calls)
+        opt.step()
+        for p,g in zip(net.values(), before): assert torch.equal(p.grad, g)
+        return calls[n:], [p.detach() for p in net.values()], [opt.state[p]['v'] for p in net.values()]
+    for wd in (0., 5e-4):
+        ps,gs,vs = ([torch.randn(s, dtype=torch.float64) for s in shapes] for _ in range(3))
+        want = [.9*v-wd*.03*p-.03*g for p,g,v in zip(ps, gs, vs)]
+        for how,a,b,c in (('_fused',0,0,0), ('_fused',1,1,1), ('_update',1,0,0), ('_update',0,1,0), ('_update',0,0,1)):
+            lists = [[last(o) if k and o.ndim==4 else o for o in os] for k,os in zip((a,b,c), (ps,gs,vs))]
+            used,p,v = go(*lists, wd)
+            assert used==[how], (how, used)
+            for o,q,w,u in zip(p, ps, want, v):
+                torch.testing.assert_close(u, w, rtol=1e-13, atol=1e-14); torch.testing.assert_close(o, q+w, rtol=1e-13, atol=1e-14)
 
 # --- A step
 
@@ -247,6 +272,18 @@ def test_mismatch(pack, tmp_path):
     for o in ('lr 0.01 (now 0.02)', 'seed 0 (now 3)', 'schedule short (now exp)', 'precision fp32 (now bf16)',
               "rates None (now {'conv1': 0.0})"): assert o in lines, e.value
     assert len(lines)==6
+
+def test_deterministic(pack, tmp_path, monkeypatch):
+    "On a CPU it changes nothing, and is undone; an operation that cannot repeat itself is named in one line"
+    a,b = (train(pack, tmp_path/o, steps=5, deterministic=o=='b', **small) for o in 'ab')
+    same(a.path, b.path)
+    assert not torch.are_deterministic_algorithms_enabled()
+    def step(self, *a, **kw):
+        assert torch.are_deterministic_algorithms_enabled()
+        raise RuntimeError('upsample_cuda does not have a deterministic implementation, but you set …\nmore')
+    monkeypatch.setattr(T.Trainer, 'step', step)
+    with pytest.raises(Refusal, match='^cpu: --deterministic: upsample_cuda does not have .* but you set …$'):
+        train(pack, tmp_path/'c', deterministic=True, **small)
 
 def test_time_budget(pack, tmp_path):
     t = time.time()
