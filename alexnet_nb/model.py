@@ -25,7 +25,7 @@ from .formats import (check_sha256, export_onnx, fetch, header, is_url, read_caf
 from .lrn import LRN, SpatialNorm
 from .pooling import MaxPool, pool_out
 from .sources import writing
-from .split import GroupedLinear, apply_layer, check_images, merge_state, pads
+from .split import GroupedLinear, apply_layer, check_images, conv, merge_state, pads
 
 # %% ../nbs/08_model.ipynb #856e6960
 _all_ = ['export_onnx']
@@ -213,7 +213,7 @@ class AlexNet(nn.Module):
         self.register_buffer('mean', None, persistent=False) # Mean image (side,side,3), if known
         c = 3
         for l,o in zip(s.layers, self.shapes()):
-            setattr(self, l.name, nn.Conv2d(c, o['out'], l.kernel, l.stride, groups=l.groups) if l.kernel
+            setattr(self, l.name, conv(l, c, o['out'], l.groups) if l.kernel
                     else GroupedLinear(o['fan_in']*l.groups, o['out'], l.groups))
             c = o['out']
         self.between = nn.ModuleDict(dict(relu=nn.ReLU(), pool=MaxPool(*s.pool), spatial=SpatialNorm(),

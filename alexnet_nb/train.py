@@ -52,13 +52,13 @@ class SGD2012(torch.optim.Optimizer):
             ps = [p for p in ps if p.grad is not None]
             for p in ps:
                 if 'v' not in self.state[p]: self.state[p]['v'] = torch.zeros_like(p)
-            gs,vs = [p.grad for p in ps],[self.state[p]['v'] for p in ps]
-            (_fused if _fits(ps, gs, vs) else _update)(ps, gs, vs, *constants)
+            _update(ps, [p.grad for p in ps], [self.state[p]['v'] for p in ps], *constants)
         return loss
 
-# %% ../nbs/09_train.ipynb #b43b306c
+# %% ../nbs/09_train.ipynb #124221c8
 def _update(ps, gs, vs, lr, mom, wd):
     "The rule, for all tensors of a list at once"
+    if _fits(ps, gs, vs): return _fused(ps, gs, vs, lr, mom, wd)
     torch._foreach_mul_(vs, mom)
     if wd: torch._foreach_add_(vs, ps, alpha=-lr*wd)
     torch._foreach_add_(vs, gs, alpha=-lr)
@@ -613,6 +613,7 @@ def _plainly(cfg, device):
         raise Refusal(f"{device}: out of memory with batches of {cfg['batch_size']}; try --batch_size {half}{also} "
                       'in another --run (the rates are those of 128 images)') from e
 
+# %% ../nbs/09_train.ipynb #d8cf4c0b
 @contextmanager
 def _numbers(precision, device):
     "Let a GPU multiply in the precision that was asked for, and choose its algorithms by trying; undone at the end"
