@@ -28,7 +28,7 @@ from .lrn import SpatialNorm, lrn
 from .model import SPECS, AlexNet, Table, get_spec, shapes
 from .pooling import pool_out
 from .results import Card, _axes, _command, _device, _versions
-from .train import SGD2012, get_device
+from .train import SGD2012, _malloc, get_device, keep_memory
 
 # %% ../nbs/11_bench.ipynb #8f58fd78
 LIMITS = {'forward':2/2, 'forward and backward':(2+3)/2} # Copies, if every array is read or written once
@@ -424,6 +424,20 @@ def _step_rounds(o, names, modes, n, base=None, ceilings=True):
         rs += [Ratio('copy', lambda t: 2e-9*4*_floats/t['copy'], 'GB/s')]
     return Job(f'batch {n}, {modes[0]}', calls, rs, o.steps, _clock(o))
 
+# %% ../nbs/11_bench.ipynb #4d824e18
+def _memory_job(o):
+    "Steps that keep their memory, and steps that give it back"
+    names,calls = ('code2012','no_lrn',ALEXNET),{}
+    def call(step, keep):
+        def f(): _malloc(keep, release=False); step() # what is kept stays for the next turn
+        return f
+    for k in names:
+        step = _trainer(o, k)
+        calls |= {f'{k}, {w}':call(step, w=='kept') for w in ('kept','given back')}
+    def gain(k): return lambda t: t[f'{k}, given back']/t[f'{k}, kept']
+    rs = [Ratio(f'{k}: memory kept against memory given back', gain(k), 'times as fast') for k in names]
+    return Job(f'batch {o.batch_size}, fp32', calls, rs, o.steps, _clock(o))
+
 # %% ../nbs/11_bench.ipynb #3a735d72
 def step_jobs(
     o:Options, # How to measure
@@ -437,7 +451,7 @@ def step_jobs(
         groups = [[*ks[i:i+3], ALEXNET] for i in range(0, len(ks), 3)] # a few at a time, for the memory's sake
         jobs = [(g, few[:1], o.batch_size, None, g is groups[0]) for g in groups]
         jobs += [(['code2012','no_lrn',ALEXNET], [m], o.batch_size, few[0]) for m in few[1:]]
-        return [partial(_step_rounds, o, *j) for j in jobs]
+        return [partial(_step_rounds, o, *j) for j in jobs] + [partial(_memory_job, o)]
     ways = [[Mode(p, l, c) for c in comp] for p,l in (('fp32',False), ('tf32',True), ('bf16',True))]
     return [partial(_step_rounds, o, [*SPECS, ALEXNET], w, n) for n in (o.batch_size, 8*o.batch_size) for w in ways]
 
@@ -735,7 +749,7 @@ def _measure(name, path, command, say, kw):
     "One measurement by its name, to its card"
     _,list_jobs,fixed = MEASURES[name]
     o = Options(**kw|fixed)
-    with _threads(o.threads):
+    with _threads(o.threads), keep_memory(o.device):
         t0,ls,jobs = time.time(),[],list_jobs(o)
         say(f'{name}: {len(jobs)} measurements, batches of {o.batch_size}, on {_device(o.device)}')
         for i,job in enumerate(jobs): ls += lines(job(), o.device, f'{i+1} of {len(jobs)}: ')

@@ -24,7 +24,7 @@ from .demo import draw
 from .lrn import engine, lrn
 from .model import SPECS, Table, get_spec, shapes
 from .results import _device
-from .train import get_device, settings
+from .train import get_device, keep_memory, settings
 
 # %% ../nbs/13_doctor.ipynb #7d9eaa0e
 @dataclass
@@ -598,7 +598,7 @@ def doctor(
     "Examine a machine and a pack"
     if min(workers, seconds)<=0: raise Refusal(f'workers {workers}, seconds {seconds:g}: must be above zero')
     device,t0 = get_device(device),time.perf_counter()
-    with _some_pack(pack) as p:
+    with _some_pack(pack) as p, keep_memory(device):
         cfg = settings(p, spec, width, size, batch_size=batch_size, gpu=device.type=='cuda')
         v = _Visit(p, get_spec(spec), cfg, device, workers, seconds, say)
         params = sum(o['params'] for o in shapes(spec, p.n_classes, cfg['width'], cfg['size']))

@@ -299,7 +299,7 @@ def figure1(
     max_epochs:int=60,       # Of each run
     setting:Setting=Setting(), # Variant, initial weights, precision
     target:float=.25,        # Training error to reach
-    rates:tuple=RATES,       # To choose from; a single one is taken as it is
+    rates:tuple|dict=RATES,  # To choose from, for all or by activation; a single one is taken as it is
 )->dict:                     # For each activation: rate, sweep (rate to rows), runs (rows of each seed)
     "The experiment of Figure 1: a rate for each activation, then the seeds at that rate"
     folder,out = Path(folder),{}
@@ -312,7 +312,8 @@ def figure1(
             return fit(data, s, file, n, target, full, bar)
         for act in acts:
             s = replace(setting, act=act)
-            rate,tried = sweep(lambda r,n: train(replace(s, lr=r, seed=0), n, False), max_epochs, target, rates)
+            some = rates[act] if isinstance(rates, dict) else rates
+            rate,tried = sweep(lambda r,n: train(replace(s, lr=r, seed=0), n, False), max_epochs, target, some)
             out[act] = dict(rate=rate, sweep=tried,
                             runs=[train(replace(s, lr=rate, seed=i), max_epochs) for i in range(1, seeds+1)])
     return out

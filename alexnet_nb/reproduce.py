@@ -36,11 +36,11 @@ def _figure1(src, folder, out, only='relu,tanh', seeds=None, max_epochs=60, lr=N
     t,device,acts = time.time(),get_device(device),[o.strip() for o in only.split(',')]
     if bad := set(acts)-set(ACTIVATIONS):
         raise Refusal(f"activation {bad.pop()!r} is unknown; there are: {', '.join(ACTIVATIONS)}")
-    s = Setting(lr=.001 if lr is None else lr, variant=variant, std1=std1, precision=precision)
+    s,rates = Setting(variant=variant, std1=std1, precision=precision),_rates_for(acts, lr)
     data = cifar10(src, device=device)
     seeds = seeds or (10 if device.type=='cuda' else 3)
     fresh = not Path(folder).exists()
-    runs = figure1(data, folder, acts, seeds, max_epochs, s, rates=RATES if lr is None else (lr,))
+    runs = figure1(data, folder, acts, seeds, max_epochs, s, rates=rates)
     ms = step_times(data, {**{k:(replace(s, act=k), {}) for k in ACTIVATIONS}, **(_ways(s) if ways else {})})
     values = figure1_values(runs, ms)
     Card(f'Figure 1: {variant}, {precision}, {len(data):,} images', values, 'epochs to 25 % training error', seeds,
@@ -50,6 +50,14 @@ def _figure1(src, folder, out, only='relu,tanh', seeds=None, max_epochs=60, lr=N
     _say_figure1(values, max_epochs)
 
 # %% ../nbs/12_reproduce.ipynb #cf5778af
+def _rates_for(acts, lr):
+    "From words such as .002 or .002,.008: the rates that each activation may choose from"
+    if lr is None: return RATES
+    try: rs = [Setting(lr=float(o)).lr for o in str(lr).split(',')]
+    except ValueError: raise Refusal(f'--lr {lr}: expected numbers, separated by commas') from None
+    if len(rs) not in (1, len(acts)): raise Refusal(f'--lr {lr}: {len(rs)} rates for {len(acts)} activations')
+    return {a:(r,) for a,r in zip(acts, rs*(len(acts)//len(rs)))}
+
 def _ways(s):
     "The step of ReLU as one writes it first, and with one change after the other"
     f,b = replace(s, act='relu', precision='fp32'),replace(s, act='relu', precision='bf16')
@@ -93,7 +101,7 @@ def alexnet_reproduce(
     seeds:int=None,      # How many
     steps:int=None,      # autopsy: of each run, at most
     max_epochs:int=None, # figure1: of each run (default: 60)
-    lr:float=None,       # figure1: a rate for all, instead of a choice for each activation
+    lr:str=None,         # figure1: a rate for all activations, or one for each, with commas, instead of a choice
     variant:str=None,    # figure1: 19pct or 18pct, the latter with response normalization
     std1:float=None,     # figure1: standard deviation of the initial weights of conv1 (default: 0.0001)
     precision:str=None,  # figure1: fp32 or bf16

@@ -19,7 +19,7 @@ from .augment import Augment
 from .data import Loader, Pack, Refusal, command, demo, open_picture, option, prepare, write_text
 from .devices import join
 from .model import AlexNet, Table, load_weights
-from .train import Run, get_device, settings, train, validate
+from .train import Run, get_device, keep_memory, settings, train, validate
 
 # %% ../nbs/10_results.ipynb #ce5ef028
 def evaluate(
@@ -32,7 +32,8 @@ def evaluate(
 )->dict:                # loss (nats), top1, top5 (shares of images), n (images)
     "Errors of one network, or of the average of several, on a split (sections 4.1 and 6)"
     models = [m.to(device) for m in (models if isinstance(models, (list,tuple)) else [models])]
-    return validate(models, pack, [_augment(m, pack, device) for m in models], bs, views, split)
+    with keep_memory(device):
+        return validate(models, pack, [_augment(m, pack, device) for m in models], bs, views, split)
 
 def _augment(model, pack, device):
     "What makes the views of a pack for a network, with the mean image of the network's own training if it has one"
@@ -215,7 +216,8 @@ def _device(device='cpu'):
     if str(device).startswith('cuda'): return torch.cuda.get_device_name(device)
     try: name = next(o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name'))
     except (OSError, StopIteration): name = platform.processor() or platform.machine()
-    return f'{name}, {torch.get_num_threads()} threads'
+    kind = torch.backends.cpu.get_cpu_capability() # AVX2, AVX512 …: bf16 needs the newer ones to be fast
+    return f'{name} ({kind}), {torch.get_num_threads()} threads'
 
 def _where(world):
     "The devices that share the work"
