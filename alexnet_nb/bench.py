@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'PEER', 'ALEXNET', 'EPOCHS', 'TRAIN', 'CORES', 'MEASURES', 'rounds', 'Ratio', 'Job', 'lines', 'Options',
-           'places', 'lrn_jobs', 'Mode', 'work', 'step_jobs', 'step_table', 'optimizer_jobs', 'data_jobs',
-           'end_to_end_jobs', 'bench_table', 'bench', 'alexnet_bench', 'show_bench']
+           'places', 'lrn_jobs', 'Mode', 'work', 'step_jobs', 'step_table', 'memory_jobs', 'optimizer_jobs',
+           'data_jobs', 'end_to_end_jobs', 'bench_table', 'bench', 'alexnet_bench', 'show_bench']
 
 # %% ../nbs/11_bench.ipynb #8950d44e
-import importlib, io, math, os, shutil, tarfile, tempfile, time, warnings
-from contextlib import contextmanager, redirect_stderr
+import importlib, io, json, math, os, shutil, subprocess, sys, tarfile, tempfile, time, warnings
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -28,7 +28,7 @@ from .lrn import SpatialNorm, lrn
 from .model import SPECS, AlexNet, Table, get_spec, shapes
 from .pooling import pool_out
 from .results import Card, _axes, _command, _device, _versions
-from .train import SGD2012, _malloc, get_device, keep_memory
+from .train import SGD2012, get_device, keep_memory
 
 # %% ../nbs/11_bench.ipynb #8f58fd78
 LIMITS = {'forward':2/2, 'forward and backward':(2+3)/2} # Copies, if every array is read or written once
@@ -424,20 +424,6 @@ def _step_rounds(o, names, modes, n, base=None, ceilings=True):
         rs += [Ratio('copy', lambda t: 2e-9*4*_floats/t['copy'], 'GB/s')]
     return Job(f'batch {n}, {modes[0]}', calls, rs, o.steps, _clock(o))
 
-# %% ../nbs/11_bench.ipynb #4d824e18
-def _memory_job(o):
-    "Steps that keep their memory, and steps that give it back"
-    names,calls = ('code2012','no_lrn',ALEXNET),{}
-    def call(step, keep):
-        def f(): _malloc(keep, release=False); step() # what is kept stays for the next turn
-        return f
-    for k in names:
-        step = _trainer(o, k)
-        calls |= {f'{k}, {w}':call(step, w=='kept') for w in ('kept','given back')}
-    def gain(k): return lambda t: t[f'{k}, given back']/t[f'{k}, kept']
-    rs = [Ratio(f'{k}: memory kept against memory given back', gain(k), 'times as fast') for k in names]
-    return Job(f'batch {o.batch_size}, fp32', calls, rs, o.steps, _clock(o))
-
 # %% ../nbs/11_bench.ipynb #3a735d72
 def step_jobs(
     o:Options, # How to measure
@@ -451,7 +437,7 @@ def step_jobs(
         groups = [[*ks[i:i+3], ALEXNET] for i in range(0, len(ks), 3)] # a few at a time, for the memory's sake
         jobs = [(g, few[:1], o.batch_size, None, g is groups[0]) for g in groups]
         jobs += [(['code2012','no_lrn',ALEXNET], [m], o.batch_size, few[0]) for m in few[1:]]
-        return [partial(_step_rounds, o, *j) for j in jobs] + [partial(_memory_job, o)]
+        return [partial(_step_rounds, o, *j) for j in jobs]
     ways = [[Mode(p, l, c) for c in comp] for p,l in (('fp32',False), ('tf32',True), ('bf16',True))]
     return [partial(_step_rounds, o, [*SPECS, ALEXNET], w, n) for n in (o.batch_size, 8*o.batch_size) for w in ways]
 
@@ -472,6 +458,43 @@ def step_table(
                   for (k,at),l in v.items() if l['unit']=='images per s'])
 
 def _span(l): return f"{l['median']:.1f} h" if l['median']<48 else f"{l['median']/24:.0f} days"
+
+# %% ../nbs/11_bench.ipynb #a6e9a419
+def _serve(name, keep, threads, **kw):
+    "Make a training step for each line that is read"
+    with _threads(threads), keep_memory() if keep else nullcontext():
+        step = _trainer(Options(device='cpu', **kw), name)
+        for _ in sys.stdin:
+            step()
+            print(flush=True)
+
+class _Server:
+    "A process that serves steps; it ends with this object"
+    def __init__(self, o, name, keep):
+        kw = {k:getattr(o, k) for k in ('batch_size','width','size','exact','n_classes')}
+        what = json.dumps(dict(kw, name=name, keep=keep, threads=torch.get_num_threads()))
+        code = 'import json, sys; from alexnet_nb.bench import _serve; _serve(**json.loads(sys.argv[1]))'
+        self.p = subprocess.Popen([sys.executable, '-c', code, what], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  env=os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path)))
+    def __call__(self):
+        self.p.stdin.write('\n'); self.p.stdin.flush()
+        if not self.p.stdout.readline(): raise RuntimeError('a process that makes steps has ended')
+    def __del__(self): self.p.kill(); self.p.wait()
+
+# %% ../nbs/11_bench.ipynb #9d76138b
+def _memory_job(o, name):
+    "A training step that keeps its memory against one that gives it back"
+    calls = {w:_Server(o, name, w=='kept') for w in ('kept','given back')}
+    for f in calls.values(): f() # the first step has nothing to use again
+    rs = [Ratio(f'{name}: memory kept against memory given back', lambda t: t['given back']/t['kept'], 'times as fast')]
+    rs += [Ratio(f'{name}: memory {k}', partial(lambda k, t: t[k], k), 's per step') for k in calls]
+    return Job(f'batch {o.batch_size}, fp32', calls, rs, o.steps)
+
+def memory_jobs(
+    o:Options, # How to measure
+)->list:       # Functions that set up a Job each
+    "What it is worth to keep memory"
+    return [partial(_memory_job, o, k) for k in ('code2012','no_lrn',ALEXNET)]*(o.steps>0)
 
 # %% ../nbs/11_bench.ipynb #58260c9a
 def _update(o, make):
@@ -700,6 +723,7 @@ def end_to_end_jobs(
 MEASURES = { # name: (section of the paper, function of Options, options that it fixes)
     'lrn': ('3.3', lrn_jobs, {}),
     'step': ('3.5', step_jobs, {}),
+    'memory': ('5', memory_jobs, dict(device='cpu')),
     'optimizer': ('5', optimizer_jobs, {}),
     'data': ('2', data_jobs, dict(device='cpu', threads=1)),
     'end_to_end': ('5', end_to_end_jobs, {})}

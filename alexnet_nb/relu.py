@@ -416,7 +416,7 @@ def show_layers(
             m = _mean([[e[j] for e in r[kind]] for r in o['runs']])
             ax.plot(range(1, len(m)+1), m, color=f'C{i}', ls='--' if act=='tanh' else '-', label=act)
         ax.set_title(names[j], fontsize=10); ax.set_xlabel('epochs')
-        ax.set_yscale('log') if kind=='grads' else ax.set_ylim(0, 1)
+        ax.set_ylim(0, None if kind=='grads' else 1)
     axs[0,0].legend(fontsize=8)
     plt.close(fig)
     return fig

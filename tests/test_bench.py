@@ -20,7 +20,7 @@ def refused(r, *parts):
     assert r.returncode==2 and len(lines)==1, r.stderr
     for p in parts: assert p in lines[0], lines[0]
 
-every = ['lrn','step','optimizer','data','end_to_end']
+every = ['lrn','step','memory','optimizer','data','end_to_end']
 
 @pytest.mark.parametrize('what', [['lrn'], []])
 def test_writes_a_card(bench, tmp_path, what):
