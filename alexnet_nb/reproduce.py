@@ -17,7 +17,7 @@ from .autopsy import autopsy, autopsy_card
 from .data import Pack, Refusal, command, option
 from .relu import ACTIVATIONS, RATES, Setting, cifar10, figure1, figure1_curves, figure1_values, step_times
 from .results import Card, _command, _device
-from .train import get_device
+from .train import get_device, keep_memory
 
 # %% ../nbs/12_reproduce.ipynb #cfb63186
 def _autopsy(pack, folder, out, **kw):
@@ -116,4 +116,4 @@ def alexnet_reproduce(
                  max_epochs=max_epochs, lr=lr, variant=variant, std1=std1, precision=precision, ways=ways or None)
     given = _checked(name, pack, {k:v for k,v in given.items() if v is not None})
     folder = Path(folder or f'runs/{name}'+(f'-{Path(pack).name}' if pack else ''))
-    EXPERIMENTS[name](pack, folder, Path(out or folder/'card.json'), **given)
+    with keep_memory(get_device(device)): EXPERIMENTS[name](pack, folder, Path(out or folder/'card.json'), **given)

@@ -643,14 +643,15 @@ def _seconds(budget):
     return s
 
 # %% ../nbs/09_train.ipynb #5478587c
-def _malloc(keep, release=True):
+def _malloc(keep):
     "Tell the C library what to do with memory that is freed; False if it does not listen (glibc does)"
     try: mallopt,trim = ctypes.CDLL(None).mallopt,ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError): return False
     top,large,most = -1,-3,-4 # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX
     if keep: mallopt(most, 0); mallopt(top, -1)
-    else: mallopt(most, 65536); mallopt(large, 2**25) # the threshold at which it arrives by itself
-    if not keep and release: mallopt(top, 2**26); trim(0)
+    else: # as it arranges itself after some large arrays
+        mallopt(most, 65536); mallopt(large, 2**25); mallopt(top, 2**26)
+        trim(0)
     return True
 
 _keeping = 0
