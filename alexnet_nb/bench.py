@@ -359,6 +359,7 @@ def _ceilings(o, precisions):
     dst = torch.empty_like(src)
     return {f'{k} in {p}':call(p, *v) for p in precisions for k,v in fs.items()} | {'copy':lambda: dst.copy_(src)}
 
+# %% ../nbs/11_bench.ipynb #f4baa220
 def _ceiling(o, call, need, precision):
     "For each round: which share of the ceiling `call` reached, and which ceiling binds"
     ops = _samples(o)[-1]
