@@ -476,8 +476,8 @@ class _Server:
         kw = {k:getattr(o, k) for k in ('batch_size','width','size','exact','n_classes')}
         what = json.dumps(dict(kw, name=name, keep=keep, threads=torch.get_num_threads()))
         code = 'import json, sys; from alexnet_nb.bench import _serve; _serve(**json.loads(sys.argv[1]))'
-        self.p = subprocess.Popen([sys.executable, '-c', code, what], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                  env=os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path)))
+        env,pipe = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path)),subprocess.PIPE
+        self.p = subprocess.Popen([sys.executable, '-c', code, what], text=True, stdin=pipe, stdout=pipe, env=env)
     def __call__(self):
         try:
             print(file=self.p.stdin, flush=True)
