@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from .data import Refusal
+from .engine.core import Refusal
 
 # %% ../nbs/06_augment.ipynb #73aac47f
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import numpy as np, torch
 import torch.nn as nn, torch.nn.functional as F
 from PIL import Image
 
-from .data import mix
-from .sources import Refusal, find_source, progress
+from .engine.core import Refusal, mix, progress
+from .engine.sources import find_source
 
 # %% ../nbs/02_relu.ipynb #6ba151b4
 ACTIVATIONS = dict(relu=F.relu, tanh=torch.tanh,

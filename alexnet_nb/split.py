@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
-from .data import Refusal, mix
+from .engine.core import Refusal, mix
 
 # %% ../nbs/03_split.ipynb #e438c085
 class GroupedLinear(nn.Linear):
