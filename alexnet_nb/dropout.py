@@ -16,9 +16,15 @@ class Dropout(nn.Module):
         keep:float=.5, # Probability that a unit is kept
     ):                 # Raises ValueError outside (0,1]
         super().__init__()
-        if not 0<keep<=1: raise ValueError(f'Dropout: keep={keep}; expected a probability above 0 and up to 1')
+        if not 0<keep<=1:
+            raise ValueError(f'Dropout: keep={keep}; expected a probability above 0 and up to 1')
         self.keep = keep
-    def forward(self, x):
-        if not self.training: return x*self.keep
-        return x*torch.empty_like(x).bernoulli_(self.keep)
-    def extra_repr(self): return f'keep={self.keep}'
+
+    def forward(self, x): # (N,units), or (N,C,H,W)
+        if not self.training:
+            return x*self.keep
+        mask = torch.empty_like(x).bernoulli_(self.keep)
+        return x*mask
+
+    def extra_repr(self):
+        return f'keep={self.keep}'

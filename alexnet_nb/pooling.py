@@ -16,7 +16,8 @@ def pool_out(
     stride:int=2, # Distance between windows
 )->int:           # Side of the output
     "Side of the map that max pooling makes, by the border rule of the 2012 code"
-    return -(-(n-size)//stride) + 1
+    rounded_up = -(-(n-size)//stride)
+    return rounded_up + 1
 
 # %% ../nbs/05_pooling.ipynb #c0b2bc1a
 class MaxPool(nn.Module):
@@ -26,6 +27,11 @@ class MaxPool(nn.Module):
         stride:int=2, # Distance between windows
     ):
         super().__init__()
-        self.size,self.stride = size,stride
-    def forward(self, x): return F.max_pool2d(x, self.size, self.stride, ceil_mode=True)
-    def extra_repr(self): return f'size={self.size}, stride={self.stride}'
+        self.size = size
+        self.stride = stride
+
+    def forward(self, x): # (N,C,S,S) responses
+        return F.max_pool2d(x, self.size, self.stride, ceil_mode=True)
+
+    def extra_repr(self):
+        return f'size={self.size}, stride={self.stride}'
