@@ -417,7 +417,7 @@ def validate(
     models:list,     # Networks, on their device
     pack:Pack,       # Data
     augs:list,       # For each network, the Augment that makes its views
-    bs:int=128,      # Images per batch
+    bs:int=128,      # Images per batch, of all processes
     views:int=1,     # 1: centre crop; 10: the paper's ten
     split:str='val', # 'val' or 'train'
     world:World=None,# Processes that take a part of the images each
@@ -426,7 +426,7 @@ def validate(
     was = [m.training for m in models]
     for m in models: m.eval()
     world,tot = world or World(),torch.zeros(4, dtype=torch.float64)
-    for xb,yb in Loader(pack, split, -(-bs//world.size), shuffle=False, rank=world.rank, world=world.size):
+    for xb,yb in Loader(pack, split, bs, shuffle=False, rank=world.rank, world=world.size):
         p = torch.stack([m(v).softmax(1) for m,a in zip(models, augs) for v in a.views(xb, views)]).mean(0).cpu()
         loss = -p.gather(1, yb[:,None]).clamp(min=1e-30).log()
         tot += torch.stack([loss.sum(), errors(p, yb).sum(), errors(p, yb, 5).sum(), torch.tensor(len(yb))])
