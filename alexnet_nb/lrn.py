@@ -17,77 +17,109 @@ from torch import nn
 from .engine.kernels import library, normalize_half_in_c, normalize_in_c
 
 # %% ../nbs/04_lrn.ipynb #dfe42e37
-def _window(x, n, groups, within, mirror=False):
+def _sum_window(x, n, groups, within, mirror=False):
     "Sum of `x` (N,C,H,W) over a window from -floor(n/2), or its mirror image; there is nothing outside"
-    a,b = ((n-1)//2, n//2) if mirror else (n//2, (n-1)//2)
-    if within: return F.avg_pool2d(F.pad(x, (a,b,a,b)), n, 1, divisor_override=1)
-    x = F.pad(x.unflatten(1, (groups,-1)), (0,0, 0,0, a,b))
-    C = x.shape[2]-n+1
-    return sum((x.narrow(2, i, C) for i in range(1, n)), x.narrow(2, 0, C)).flatten(1, 2)
+    before,after = n//2, (n-1)//2
+    if mirror:
+        before,after = after,before
+    if within:
+        return F.avg_pool2d(F.pad(x, (before,after,before,after)), n, 1, divisor_override=1)
+    x = F.pad(x.unflatten(1, (groups,-1)), (0,0, 0,0, before,after))
+    channels = x.shape[2]-n+1
+    total = x.narrow(2, 0, channels)
+    return sum((x.narrow(2, i, channels) for i in range(1, n)), total).flatten(1, 2)
 
-def _pow(r, beta):
+def _power(r, beta):
     "r**-beta, by square roots where beta is the paper's"
-    if beta!=.75: return r**-beta
+    if beta!=.75:
+        return r**-beta
     s = r.rsqrt()
     return s*s.sqrt()
 
-_half = torch.float16, torch.bfloat16
-def _full(x): return x.float() if x.dtype in _half else x
+_HALF = torch.float16, torch.bfloat16
 
-def _forward(x, n, k, c, beta, groups, within):
-    a = _full(x)
-    return (a*_pow(k+c*_window(a*a, n, groups, within), beta)).to(x.dtype)
+def _to_float32(x):
+    return x.float() if x.dtype in _HALF else x
 
-def _backward(x, g, n, k, c, beta, groups, within):
-    a = _full(x)
-    r = k+c*_window(a*a, n, groups, within)
-    w = _full(g)*_pow(r, beta)
-    return (w - 2*c*beta*a*_window(w*a/r, n, groups, within, mirror=True)).to(x.dtype)
+def _normalize(x, n, k, c, beta, groups, within):
+    "The norm of (N,C,H,W) responses"
+    a = _to_float32(x)
+    r = k + c*_sum_window(a*a, n, groups, within)
+    return (a*_power(r, beta)).to(x.dtype)
+
+def _normalize_backward(x, g, n, k, c, beta, groups, within):
+    "The gradient of the responses, where `g` is the gradient of the norm"
+    a = _to_float32(x)
+    r = k + c*_sum_window(a*a, n, groups, within)
+    w = _to_float32(g)*_power(r, beta)
+    return (w - 2*c*beta*a*_sum_window(w*a/r, n, groups, within, mirror=True)).to(x.dtype)
 
 # %% ../nbs/04_lrn.ipynb #50940825
-def implementation(
-    x:torch.Tensor,  # (N,C,H,W) responses
-    n:int=5,         # Size of the window
-    beta:float=.75,  # Power of the bracket
-    within:bool=False, # Window in space
-)->str:              # fused (one GPU kernel), c (compiled for this CPU) or plain (operation by operation)
-    "What computes the norm of `x`"
-    if os.environ.get('ALEXNET_NB_PLAIN') or not x.numel() or torch.compiler.is_compiling(): return 'plain'
-    if x.is_cuda: return 'fused' if _fused.works else 'plain'
-    last = x.is_contiguous(memory_format=torch.channels_last) and not (within and x.shape[1]%8)
-    ok = x.device.type=='cpu' and x.dtype in (torch.float32, *_half) and (n,beta)==(5,.75)
-    return 'c' if ok and (x.is_contiguous() or last) and library() else 'plain'
+class _Fused:
+    "Functions as `torch.compile` fuses them, until it fails"
+    works = True
 
-def _fused(f, *args):
-    "One kernel of a function, or the function itself where that fails"
-    try: return _compile(f)(*args)
-    except Exception as e:
-        warnings.warn(f'LRN: torch.compile failed ({type(e).__name__}), slower from here on')
-        _fused.works = False
-        return f(*args)
-_fused.works = True
+    @classmethod
+    def run(cls, f, *args):
+        try:
+            return _compile(f)(*args)
+        except Exception as e:
+            warnings.warn(f'LRN: torch.compile failed ({type(e).__name__}), slower from here on')
+            cls.works = False
+            return f(*args)
 
 @lru_cache(None)
-def _compile(f): return torch.compile(f)
+def _compile(f):
+    return torch.compile(f)
+
+def implementation(
+    x:torch.Tensor,    # (N,C,H,W) responses
+    n:int=5,           # Size of the window
+    beta:float=.75,    # Power of the bracket
+    within:bool=False, # Window in space
+)->str:                # fused (one GPU kernel), c (compiled for this CPU) or plain (operation by operation)
+    "What computes the norm of `x`"
+    if os.environ.get('ALEXNET_NB_PLAIN') or not x.numel() or torch.compiler.is_compiling():
+        return 'plain'
+    if x.is_cuda:
+        return 'fused' if _Fused.works else 'plain'
+    known = x.device.type=='cpu' and x.dtype in (torch.float32, *_HALF) and (n,beta)==(5,.75)
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    if within and x.shape[1]%8:
+        last = False # in space the C function takes eight channels at a time
+    if known and (x.is_contiguous() or last) and library():
+        return 'c'
+    return 'plain'
 
 # %% ../nbs/04_lrn.ipynb #0a9fc68b
-class _LRN(torch.autograd.Function):
+def _run_lrn(x, g, n, k, c, beta, groups, within):
+    "The norm of `x`, or its gradient where `g` has arrived"
+    how = implementation(x, n, beta, within)
+    if how=='c' and x.dtype in _HALF:
+        return normalize_half_in_c(x, g, k, c, groups, within)
+    if how=='c':
+        return normalize_in_c(x, g, k, c, groups, within)
+    if g is None:
+        f,tensors = _normalize,(x,)
+    else:
+        f,tensors = _normalize_backward,(x, g)
+    if how=='fused':
+        return _Fused.run(f, *tensors, n, k, c, beta, groups, within)
+    return f(*tensors, n, k, c, beta, groups, within)
+
+class _LRNFunction(torch.autograd.Function):
+    "The norm, which keeps nothing but its input"
     @staticmethod
     def forward(ctx, x, *args):
         ctx.save_for_backward(x)
         ctx.args = args
-        return _run(x, None, *args)
+        return _run_lrn(x, None, *args)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, g): return _run(*ctx.saved_tensors, g, *ctx.args), *[None]*6
-
-def _run(x, g, n, k, c, beta, groups, within):
-    "The norm of `x`, or its gradient where `g` has arrived"
-    how,f = implementation(x, n, beta, within),_forward if g is None else _backward
-    args = (x, *(() if g is None else (g,)), n, k, c, beta, groups, within)
-    if how=='c': return (normalize_half_in_c if x.dtype in _half else normalize_in_c)(x, g, k, c, groups, within)
-    return _fused(f, *args) if how=='fused' else f(*args)
+    def backward(ctx, g):
+        x, = ctx.saved_tensors
+        return _run_lrn(x, g, *ctx.args), *[None]*6
 
 # %% ../nbs/04_lrn.ipynb #3285c11c
 def lrn(
@@ -101,12 +133,19 @@ def lrn(
     within:bool=False, # Window of n x n pixels in the same channel instead
 )->torch.Tensor:       # (N,C,H,W); raises ValueError for another shape, integers, or channels that do not split
     "Divide each response by the energy of its neighbours (section 3.3 and the 2012 code)"
-    if x.ndim!=4: raise ValueError(f'lrn: expected responses (N,C,H,W), got shape {tuple(x.shape)}')
-    if not x.is_floating_point(): raise ValueError(f'lrn: expected floating point responses, got {x.dtype}')
-    if n<1: raise ValueError(f'lrn: expected a window of at least 1, got n={n}')
-    if x.shape[1]%groups: raise ValueError(f'lrn: {x.shape[1]} channels do not split into {groups} groups')
-    args = n, k, alpha/n**(2 if within else 1) if divide else alpha, beta, groups, within
-    return _forward(x, *args) if torch.compiler.is_compiling() else _LRN.apply(x, *args)
+    if x.ndim!=4:
+        raise ValueError(f'lrn: expected responses (N,C,H,W), got shape {tuple(x.shape)}')
+    if not x.is_floating_point():
+        raise ValueError(f'lrn: expected floating point responses, got {x.dtype}')
+    if n<1:
+        raise ValueError(f'lrn: expected a window of at least 1, got n={n}')
+    if x.shape[1]%groups:
+        raise ValueError(f'lrn: {x.shape[1]} channels do not split into {groups} groups')
+    size = n*n if within else n
+    c = alpha/size if divide else alpha
+    if torch.compiler.is_compiling():
+        return _normalize(x, n, k, c, beta, groups, within)
+    return _LRNFunction.apply(x, n, k, c, beta, groups, within)
 
 # %% ../nbs/04_lrn.ipynb #72a16e86
 class LRN(nn.Module):
@@ -122,9 +161,15 @@ class LRN(nn.Module):
     ):
         super().__init__()
         store_attr()
-    def _args(self): return {o:getattr(self, o) for o in 'n k alpha beta divide groups within'.split()}
-    def forward(self, x): return lrn(x, **self._args())
-    def extra_repr(self): return ', '.join(f'{k}={v}' for k,v in self._args().items())
+
+    def _settings(self):
+        return {o:getattr(self, o) for o in ('n','k','alpha','beta','divide','groups','within')}
+
+    def forward(self, x): # (N,C,H,W) responses
+        return lrn(x, **self._settings())
+
+    def extra_repr(self):
+        return ', '.join(f'{k}={v}' for k,v in self._settings().items())
 
 # %% ../nbs/04_lrn.ipynb #8a189a30
 class SpatialNorm(LRN):
@@ -134,4 +179,5 @@ class SpatialNorm(LRN):
         alpha:float=1e-3, # Weight of the mean of squares
         beta:float=.75,   # Power of the bracket
         k:float=1.,       # Constant in the bracket
-    ): super().__init__(n, k, alpha, beta, within=True)
+    ):
+        super().__init__(n, k, alpha, beta, within=True)
