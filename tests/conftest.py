@@ -1,5 +1,5 @@
 "Fixtures shared by the tests. A test that asks for `nb` runs once for each notebook."
-import json, os, subprocess, sys
+import json, os, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
@@ -53,15 +53,107 @@ def data_dir():
     if not d or not Path(d).is_dir(): pytest.skip('needs real data: set ALEXNET_NB_DATA to its folder')
     return Path(d)
 
+# --- Processes
+
+class Started:
+    """A command in a session of its own, with a limit of time
+
+    What it says goes into files: nobody waits for a pipe that somebody else holds open."""
+    def __init__(self,
+        *cmd,       # Program and arguments
+        cwd=root,   # Folder to start in
+        env=None,   # Variables besides those of this process
+        **kw,       # For subprocess.Popen
+    ):
+        self.cmd = [str(o) for o in cmd]
+        self._mark = f'{os.getpid()}-{time.monotonic_ns()}'
+        self._files = [tempfile.TemporaryFile() for _ in range(2)]
+        env = {**os.environ, 'ALEXNET_NB_TEST':self._mark, **(env or {})}
+        env['PYTHONFAULTHANDLER'] = '1' # where all threads are is printed if the process has to be ended by SIGABRT
+        env.pop('IN_TEST', None)        # of nbdev
+        self.popen = subprocess.Popen(self.cmd, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=self._files[0],
+                                      stderr=self._files[1], start_new_session=True, **kw)
+        self.pid = self.popen.pid
+        started.append(self)
+
+    def _said(self, i):
+        f = self._files[i]
+        return os.pread(f.fileno(), os.fstat(f.fileno()).st_size, 0).decode()
+    @property
+    def stdout(self): return self._said(0)
+    @property
+    def stderr(self): return self._said(1)
+    @property
+    def returncode(self): return self.popen.poll()
+
+    def tell(self, line):
+        "Write a line to its standard input"
+        self.popen.stdin.write(f'{line}\n'.encode())
+        self.popen.stdin.flush()
+
+    def send(self, sig): self.popen.send_signal(sig)
+
+    def wait_for(self, is_so, timeout=120):
+        "Wait until `is_so()`; the test fails if the process ends before, or when the time is up"
+        end = time.monotonic()+timeout
+        while not is_so():
+            if self.returncode is not None:
+                if is_so(): return self
+                pytest.fail(f'{self} has ended with {self.returncode}:\n{self.stdout}\n{self.stderr}')
+            if time.monotonic()>end: self._give_up(timeout)
+            time.sleep(.005)
+        return self
+
+    def wait(self, timeout=180):
+        "Wait for its end; the test fails when the time is up"
+        try: self.popen.wait(timeout)
+        except subprocess.TimeoutExpired: self._give_up(timeout)
+        return self
+
+    def _give_up(self, timeout):
+        self.send(signal.SIGABRT)
+        try: self.popen.wait(10)
+        except subprocess.TimeoutExpired: pass
+        self.end()
+        pytest.fail(f'{self} took more than {timeout} s:\n{self.stdout}\n{self.stderr}')
+
+    def end(self):
+        "Kill it and whatever it has started"
+        for pid in {self.pid, *self._family()}:
+            try: os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError: pass
+        self.popen.wait(60)
+        self.popen.stdin.close()
+
+    def _family(self):
+        "Ids of the processes that have inherited its environment, in whatever session; on Linux"
+        mark = f'ALEXNET_NB_TEST={self._mark}'.encode()
+        for f in Path('/proc').glob('[0-9]*/environ'):
+            try:
+                if mark in f.read_bytes().split(b'\0'): yield int(f.parent.name)
+            except OSError: pass # ended, or not ours
+
+    def __repr__(self): return ' '.join(self.cmd)[:200]
+
+started = [] # by the test that is running
+
+def start(*cmd, **kw):
+    "Start a process; it ends with the test at the latest"
+    return Started(*cmd, **kw)
+
+def run(*cmd, timeout=180, **kw):
+    "Run a command to its end; its result has stdout, stderr and returncode"
+    return Started(*cmd, **kw).wait(timeout)
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    "Whatever a test has started, and has not ended, is ended"
+    yield
+    while started: started.pop().end()
+
 @pytest.fixture(scope='session')
 def py():
-    "Run Python in a process of its own, as a user would: no `IN_TEST`, the repository importable"
-    def run(*args, cwd=root, **env):
-        e = {k:v for k,v in os.environ.items() if k!='IN_TEST'} | {'PYTHONPATH': str(cwd)} | env
-        cmd = [sys.executable, *map(str, args)]
-        return subprocess.run(cmd, cwd=cwd, env=e, capture_output=True, text=True)
-    return run
-
-def pytest_collection_modifyitems(items):
-    "Tests that fork come first, before others have started threads of PyTorch in this process"
-    items.sort(key=lambda o: o.path.stem!='test_data')
+    "Run Python in a process of its own, with a folder importable"
+    def f(*args, cwd=root, **env):
+        return run(sys.executable, *args, cwd=cwd, env={'PYTHONPATH':str(cwd), **env})
+    return f

@@ -1,21 +1,26 @@
 "Data as it comes: archives, odd files, kills, memory. What needs no process of its own runs in this one."
-import io, itertools, json, multiprocessing, os, pickle, random, shutil, subprocess, sys, tarfile, time
+import io, itertools, json, os, pickle, random, shutil, signal, subprocess, sys, tarfile, time
 from pathlib import Path
 
 import numpy as np, pytest
 from PIL import Image, ImageOps
 
-from alexnet_nb.data import Loader, Pack, Refusal, alexnet_prepare, open_picture, prepare, read_square
-from alexnet_nb.sources import find_source, ilsvrc_words, read_synsets
+from alexnet_nb.data import Loader, Pack, prepare, read_square
+from alexnet_nb.engine import packing
+from alexnet_nb.engine.core import Refusal
+from alexnet_nb.engine.demo import draw
+from alexnet_nb.engine.packing import Growing
+from alexnet_nb.engine.pictures import open_picture
+from alexnet_nb.engine.sources import find_source, ilsvrc_words, read_synsets
+from alexnet_nb.tools.commands import alexnet_prepare
+from conftest import root, start
 from archives import cifar, fake, meta_mat, put, synsets, tar
 from malformed import files, orientation, photo, saved, ycck
 
 wnids = list(ilsvrc_words())
-processes = multiprocessing.get_context('fork') # runs first, see conftest.py: a fork hangs where PyTorch has threads
 
 def pictures(folder=None):
     "A function that returns another JPEG at each call: real photographs if there are any, else drawn ones"
-    from alexnet_nb.demo import draw
     if folder and (folder/'ilsvrc-sample').is_dir():
         found = itertools.cycle([o.read_bytes() for o in sorted((folder/'ilsvrc-sample').glob('*.JPEG'))
                                  if o.stat().st_size<60_000])
@@ -234,112 +239,122 @@ def test_colours():
 
 # --- Going on
 
-def slowly(src, dst, storage):
-    "Prepare in small steps, with the state written after each"
-    import alexnet_nb.data as d
-    d._save_every,d._chunk,old = 0,4,d._decode
-    def decode(*a): time.sleep(.005); return old(*a)
-    d._decode = decode
-    prepare(src, dst, size=32, storage=storage, workers=2, max_bad=.5)
+def begin(src, dst, storage='raw', place='never'):
+    "Start a slow preparation in a process of its own; it waits for a word"
+    return start(sys.executable, root/'tests/preparing.py', src, dst, storage, place)
 
-def begin(src, dst, storage, sign):
-    "Start a slow preparation in a process of its own, and wait until it has made the file `sign`"
-    p = processes.Process(target=slowly, args=(src, dst, storage))
-    p.start()
-    while not (dst.with_name(dst.name+'.partial')/sign).exists():
-        assert p.is_alive()
-        time.sleep(.005)
-    return p
+def go(p):
+    "Let it begin, once it has imported what it needs"
+    p.wait_for(lambda: 'ready' in p.stdout)
+    p.tell('go')
 
-@pytest.mark.parametrize('form,storage', [('folders','raw'), ('folders','jpeg'), ('tar.gz','raw'), ('tar.gz','jpeg'), ('tar','raw')])
-def test_killed(tmp_path, form, storage):
-    "Killed ten times at any moment, with refused files among the good ones: the same checksums"
+def under_way(p, dst, sign):
+    "Let it begin, and wait until it has made the file `sign`"
+    go(p)
+    return p.wait_for((dst.with_name(dst.name+'.partial')/sign).exists)
+
+def killed(p, dst, delay=None):
+    "Let it begin, and be killed: by its own hand where it was told to, or after a delay"
+    if delay is None: go(p)
+    else:
+        under_way(p, dst, 'job.json')
+        time.sleep(delay)
+        p.send(signal.SIGKILL)
+    assert p.wait(60).returncode==-signal.SIGKILL, p.stderr
+
+def photographs_and_others(tmp_path, form):
+    "A data set of 297 files, of which every eleventh is no image"
     src = fake(pictures(), wnids[:9], n_train=30, n_val=3).folders(tmp_path/'src')
     for i,o in enumerate(sorted(src.rglob('*.JPEG'))):
         if i%11==5: o.write_bytes(b'no image')
-    if form!='folders':
-        with tarfile.open(tmp_path/f'src.{form}', 'w:gz' if form=='tar.gz' else 'w') as t: t.add(src, 'src')
-        src = tmp_path/f'src.{form}'
+    if form=='folders': return src
+    with tarfile.open(tmp_path/f'src.{form}', 'w:gz' if form=='tar.gz' else 'w') as t: t.add(src, 'src')
+    return tmp_path/f'src.{form}'
+
+# Where it kills itself, see preparing.py: while images are decoded, between two files, at the last ones, at the clearing up
+places = {('folders','raw'): ['train_state.npz+4', 'val_images.npy+1'],
+          ('folders','jpeg'): ['train_state.npz+7', 'pca.json+0'],
+          ('tar.gz','raw'): ['train_state.npz+2', 'train_block_5+1'],
+          ('tar.gz','jpeg'): ['train_state.npz+9', 'train_jpeg.bin+1'],
+          ('tar','raw'): ['val_state.npz+3', 'meta.json+2']}
+at_random = 10 if 'ALEXNET_NB_LONG' in os.environ else 1
+
+@pytest.mark.parametrize('form,storage', places)
+def test_killed(tmp_path, form, storage):
+    "Killed at certain places and at any moment, with refused files among the good ones: the same checksums"
+    src,dst = photographs_and_others(tmp_path, form),tmp_path/'pack'
     want = prepare(src, tmp_path/'want', size=32, storage=storage, max_bad=.5)
-    rng,kills,seen = random.Random(form+storage),0,set()
-    for i in itertools.count():
-        p = processes.Process(target=slowly, args=(src, tmp_path/'pack', storage))
-        p.start()
-        p.join(rng.random()*.25 if kills<10 else 60)
-        if p.is_alive(): p.kill(); kills += 1
-        p.join()
-        assert p.exitcode in (0, -9)
-        state = tmp_path/'pack.partial/work/train_state.npz'
-        if state.exists():
-            with np.load(state) as o: seen.add(o['at'][0].item())
-        if (tmp_path/'pack').exists():
-            if kills>=10: break
-            assert same(Pack(tmp_path/'pack'), want)
-            shutil.rmtree(tmp_path/'pack')
-    assert kills==10 and len(seen)>2, (kills, seen)
-    assert same(Pack(tmp_path/'pack'), want)
-    for o in ('repairs.jsonl','train_names.txt','pca.json'): assert (tmp_path/'pack'/o).read_text()==(want.path/o).read_text()
-    assert sorted(o.name for o in (tmp_path/'pack').iterdir())==sorted(o.name for o in want.path.iterdir())
+    rng = random.Random(form+storage+os.environ.get('ALEXNET_NB_SEED', ''))
+    kills = [(o,None) for o in places[form,storage]] + [('never',.25*rng.random()) for _ in range(at_random)]
+    if at_random>1: kills = kills[2:] + [(o,None) for o in sum(places.values(), [])]
+    rng.shuffle(kills)
+    waiting = [begin(src, dst, storage, place) for place,_ in kills]
+    for p,(_,delay) in zip(waiting, kills):
+        killed(p, dst, delay)
+        assert not dst.exists() and dst.with_name('pack.partial').exists()
+    said = []
+    p = prepare(src, dst, size=32, storage=storage, max_bad=.5, tell=said.append)
+    assert same(p, want) and said==['going on with what is there']
+    for o in ('repairs.jsonl','train_names.txt','pca.json'): assert (p.path/o).read_text()==(want.path/o).read_text()
+    assert sorted(o.name for o in p.path.iterdir())==sorted(o.name for o in want.path.iterdir())
     assert not list(tmp_path.glob('*.partial'))
 
 def test_notes_cut_off(want, tmp_path):
     "Notes that no state knows are cut off, and the next state does not count them: nothing is filled up with zeros"
-    import alexnet_nb.data as d
     (tmp_path/'work').mkdir()
     src = find_source(want.path.parent/'folders')
-    def again(): return d._Growing(tmp_path, src, 'train', 32, 0)
-    def note(g, i): g._add([i], [], np.empty((0,32,32,3), np.uint8), 0, 0, {i:('refused','why')}); g.log.flush()
+    def again(): return Growing(tmp_path, src, 'train', 32, 0)
+    def note(g, i): g.add([i], [], np.empty((0,32,32,3), np.uint8), 0, 0, {i:('refused','why')}); g.log.flush()
     note(again(), 0)  # killed before the state was saved
-    again()._save()   # killed before the next note
+    again().save()   # killed before the next note
     g = again()
     note(g, 0)
-    g._save()
+    g.save()
     again()
     assert (tmp_path/'work/train_notes.jsonl').read_text()=='[0, "refused", "why"]\n'
 
-def test_killed_while_clearing_up(want, tmp_path):
+@pytest.mark.parametrize('place', ['rmtree+2', 'pack+0'])
+def test_killed_while_clearing_up(want, tmp_path, place):
     "Killed when all is done and half of what is needed no more is removed: the same call ends it"
-    src = want.path.parent/'folders'
-    half = "lambda folder, *a, **kw: ((folder/'train_list.npy').unlink(), os._exit(9))"
-    code = f'import os, sys, alexnet_nb.data as d\nd.shutil.rmtree = {half}\nd.prepare(sys.argv[1], sys.argv[2], size=32)'
-    r = subprocess.run([sys.executable, '-c', code, src, tmp_path/'p'])
-    assert r.returncode==9 and not (tmp_path/'p').exists() and not (tmp_path/'p.partial/work/train_list.npy').exists()
-    assert same(prepare(src, tmp_path/'p', size=32), want)
-    assert {o.name for o in (tmp_path/'p').iterdir()}=={o.name for o in want.path.iterdir()}
+    src,dst = want.path.parent/'folders',tmp_path/'pack'
+    killed(begin(src, dst, 'raw', place), dst)
+    assert not dst.exists() and (tmp_path/'pack.partial/meta.json').exists()
+    assert same(prepare(src, dst, size=32), want)
+    assert {o.name for o in dst.iterdir()}=={o.name for o in want.path.iterdir()}
 
 def test_interrupted_late(want, tmp_path, monkeypatch):
     "Ctrl-C, or a disk that fills up, after the state was written: what is done is kept, and the same call goes on"
-    import alexnet_nb.data as d
-    src,old = want.path.parent/'folders',d._Growing._add
-    monkeypatch.setattr(d, '_save_every', 0)
-    monkeypatch.setattr(d, '_chunk', 4)
+    src,old = want.path.parent/'folders',Growing.add
+    monkeypatch.setattr(packing, 'SAVE_EVERY', 0)
+    monkeypatch.setattr(packing, 'CHUNK', 4)
     for e in (KeyboardInterrupt(), OSError(28, 'No space left on device')):
         n = itertools.count()
         def add(self, *a):
             if next(n)==6: raise e
             time.sleep(.02)
             old(self, *a)
-        monkeypatch.setattr(d._Growing, '_add', add)
+        monkeypatch.setattr(Growing, 'add', add)
         with pytest.raises((KeyboardInterrupt,Refusal), match='the same command goes on'): prepare(src, tmp_path/'p', size=32)
         assert (tmp_path/'p.partial/work/train_state.npz').exists() and not (tmp_path/'p').exists()
-    monkeypatch.setattr(d._Growing, '_add', old)
+    monkeypatch.setattr(Growing, 'add', old)
     said = []
     p = prepare(src, tmp_path/'p', size=32, tell=said.append)
     assert same(p, want) and said==['going on with what is there']
 
 def test_two_at_once(few, want, tmp_path):
     "A second preparation of the same pack is refused, and the first is not disturbed"
-    src = want.path.parent/'folders'
-    p = begin(src, tmp_path/'pack', 'raw', 'job.json')
-    assert 'another alexnet_prepare is at work' in message(prepare, src, tmp_path/'pack', size=32)
-    p.join()
-    assert same(Pack(tmp_path/'pack'), want)
+    src,dst = want.path.parent/'folders',tmp_path/'pack'
+    p = under_way(begin(src, dst), dst, 'job.json')
+    assert 'another alexnet_prepare is at work' in message(prepare, src, dst, size=32)
+    assert p.wait().returncode==0, p.stderr
+    assert same(Pack(dst), want)
 
 def test_other_settings_start_over(few, want, tmp_path):
     "What a kill left is used for the same settings only"
-    src = want.path.parent/'folders'
-    p = begin(src, tmp_path/'pack', 'jpeg', 'work/train_state.npz')
-    p.kill(); p.join()
+    src,dst = want.path.parent/'folders',tmp_path/'pack'
+    p = under_way(begin(src, dst, 'jpeg'), dst, 'work/train_state.npz')
+    p.send(signal.SIGKILL)
+    assert p.wait().returncode==-signal.SIGKILL
     p,said = packed(src, tmp_path)
     assert same(p, want) and 'going on' not in str(said)
 
