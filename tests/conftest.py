@@ -1,5 +1,6 @@
 "Fixtures shared by the tests. A test that asks for `nb` runs once for each notebook."
-import json, os, signal, subprocess, sys, tempfile, time
+import io, json, os, signal, subprocess, sys, tempfile, time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
@@ -157,3 +158,33 @@ def py():
     def f(*args, cwd=root, **env):
         return run(sys.executable, *args, cwd=cwd, env={'PYTHONPATH':str(cwd), **env})
     return f
+
+# --- Commands
+
+bin = Path(sys.executable).parent # where the scripts of the installed package are
+
+def call(
+    command,  # One of the commands
+    *args,    # As one would type them
+    cwd=None, # Folder to be in
+):
+    "Call a command in this process as its script does; the result is like that of `run`"
+    out,err = io.StringIO(),io.StringIO()
+    with pytest.MonkeyPatch.context() as m, redirect_stdout(out), redirect_stderr(err):
+        m.setattr(sys, 'argv', [command.__name__, *map(str, args)])
+        if cwd: m.chdir(cwd)
+        code = 0
+        try: command()
+        except SystemExit as e: code = e.code or 0
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+def fine(r):
+    "The result of a command that has done what it was asked for"
+    assert r.returncode==0, r.stdout+r.stderr
+    return r
+
+def refused(r, *parts):
+    "The promise for bad input: exit code 2, one line on stderr that says what, no traceback"
+    lines = [o for o in r.stderr.splitlines() if '/s]' not in o and '0%|' not in o] # without those of progress
+    assert r.returncode==2 and len(lines)==1, r.stderr
+    for p in parts: assert str(p) in lines[0], lines[0]
