@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 
 from .engine.core import Refusal
 
 # %% ../nbs/06_augment.ipynb #73aac47f
+_WORDS = dict(crops=('image','chunk',''), mean=('crop','centre','channel'), colour=('eigenvalue','std',''))
+
 @dataclass(frozen=True)
 class InputSpec:
     "How images reach the network: crops, mean and colour noise"
@@ -25,14 +26,16 @@ class InputSpec:
     unit:float = 255.         # Grey levels that count as 1 in an eigenvalue: 255 for pixels 0..1, 1 for 0..255
     strength:float = .1       # Standard deviation of the noise in units of that scale
     shrink:bool = False       # Divide by 1+strength after the noise
-    def __post_init__(self):
-        for k,words in _words.items():
-            v = getattr(self, k)
-            if v not in words: raise Refusal(f'InputSpec: {k}={v!r} is unknown; use one of {words}')
-        if self.unit<=0 or self.strength<0: raise Refusal(f'InputSpec: unit={self.unit}, strength={self.strength}: '
-                                                          'unit must be above 0, strength 0 or more')
 
-_words = dict(crops=('image','chunk',''), mean=('crop','centre','channel'), colour=('eigenvalue','std',''))
+    def __post_init__(self):
+        for k,words in _WORDS.items():
+            v = getattr(self, k)
+            if v not in words:
+                raise Refusal(f'InputSpec: {k}={v!r} is unknown; use one of {words}')
+        if self.unit<=0 or self.strength<0:
+            raise Refusal(f'InputSpec: unit={self.unit}, strength={self.strength}: '
+                          'unit must be above 0, strength 0 or more')
+
 PAPER = InputSpec()
 CODE2012 = InputSpec(crops='chunk', mean='centre', colour='std', shrink=True)
 CAFFE = InputSpec(colour='')
@@ -44,148 +47,202 @@ def colour_scale(
     spec:InputSpec, # Says whether eigenvalues, and of pixels in which unit, or standard deviations are meant
 )->torch.Tensor:    # (3,) grey levels of noise along each component, for strength 1
     "Scale of the colour noise along the principal components (section 4.1 and the 2012 code)"
-    s = torch.tensor(pca['std'])
-    return s if spec.colour=='std' else s**2/spec.unit
+    std = torch.tensor(pca['std'])
+    if spec.colour=='std':
+        return std
+    return std**2/spec.unit
 
 # %% ../nbs/06_augment.ipynb #ad950165
-_imagenet = torch.tensor([[.485,.456,.406], [.229,.224,.225]]) # mean and std of torchvision, pixels 0..1
+_IMAGENET = torch.tensor([[.485,.456,.406], [.229,.224,.225]]) # mean and std of torchvision, pixels 0..1
 
-def _starts(side, size):
+def _list_corners(side, size):
     "Corners of the five crops of the paper: top left, top right, bottom left, bottom right, centre"
-    m = side-size
-    return [(0,0), (0,m), (m,0), (m,m), (m//2,m//2)]
+    end = side-size
+    return [(0,0), (0,end), (end,0), (end,end), (end//2,end//2)]
 
-def _resize(x, side):
+def _scale_squares(x, side):
     "Scale (N,S,S,3) squares to `side`, averaging where it shrinks them"
-    if x.shape[1]==side: return x
+    if x.shape[1]==side:
+        return x
     y = x.permute(0,3,1,2)
-    u8 = y.dtype==torch.uint8
-    if u8 and y.is_cuda: y = y.float()
+    is_uint8 = y.dtype==torch.uint8
+    if is_uint8 and y.is_cuda:
+        y = y.float() # a GPU has no such operation for uint8
     y = F.interpolate(y, (side,side), mode='bilinear', antialias=True)
-    if u8: y = y.round().clamp(0,255).byte() if y.is_floating_point() else y
+    if is_uint8 and y.is_floating_point():
+        y = y.round().clamp(0,255).byte()
     return y.permute(0,2,3,1)
 
-# %% ../nbs/06_augment.ipynb #a7cfb69f
-class Augment:
-    "Turn uint8 squares (N,S,S,3) into what a network takes, float (N,3,size,size)"
+# %% ../nbs/06_augment.ipynb #891b95b1
+class _InputMaker:
+    "What a pack and a spec say about every input, in training and in the test"
     def __init__(self,
         pack,             # Gives mean, pca and the size of its squares
         spec=PAPER,       # An InputSpec, or a model's spec, which has one as input
         size:int=None,    # Side of the crop; 7/8 of the pack's squares if not given
         device='cpu',     # Where batches are made
     ):                    # Raises ValueError if the pack's squares are smaller than the crop
-        self.spec,self.device,self.square = getattr(spec, 'input', spec),device,pack.size
+        self.spec = getattr(spec, 'input', spec)
+        self.device = device
+        self.square = pack.size
         self.size = round(pack.size*7/8) if size is None else size
         if not 0<self.size<=pack.size:
             raise ValueError(f'crops of {self.size} pixels do not fit into squares of {pack.size}')
         self.side = pack.size if self.size>=.85*pack.size else round(self.size*8/7)
-        self.mean = _resize(pack.mean[None], self.side)[0].to(device)
-        self.vectors,self.scale = torch.tensor(pack.pca['vectors']),colour_scale(pack.pca, self.spec)
-        self.channel = (255*_imagenet)[:,None].expand(2, self.size, 3).contiguous().to(device)
+        self.mean = _scale_squares(pack.mean[None], self.side)[0].to(device)
+        self.vectors = torch.tensor(pack.pca['vectors'])
+        self.scale = colour_scale(pack.pca, self.spec)
+        self.channel = (255*_IMAGENET)[:,None].expand(2, self.size, 3).contiguous().to(device)
         self.whole = torch.tensor(1+self.spec.strength, device=device)
         self.colour = bool(self.spec.colour) # Can be switched off, as in 2012 from epoch 67
 
-    def _centre_mean(self):
-        t,c = (self.side-self.size)//2,self.size
-        return self.mean[t:t+c, t:t+c]
-    def _squares(self, xb):
-        if not isinstance(xb, torch.Tensor): got = type(xb).__name__
+    def centre_mean(self):
+        "The centre of the mean image, (size,size,3)"
+        start = (self.side-self.size)//2
+        return self.mean[start:start+self.size, start:start+self.size]
+
+    def squares(self,
+        xb, # (N,S,S,3) uint8
+    ):      # (N,side,side,3) uint8 on the device; raises ValueError for anything else
+        "Squares of a pack, scaled to the side that crops are cut from"
+        if not isinstance(xb, torch.Tensor):
+            got = type(xb).__name__
         elif xb.dtype!=torch.uint8 or xb.shape[1:]!=(self.square,self.square,3):
             got = f"{str(xb.dtype).removeprefix('torch.')} {tuple(xb.shape)}"
-        else: return _resize(xb.to(self.device, non_blocking=True), self.side)
-        raise ValueError(f'Augment: expected uint8 ({",".join(map(str, ("N",self.square,self.square,3)))}), got {got}')
+        else:
+            return _scale_squares(xb.to(self.device, non_blocking=True), self.side)
+        raise ValueError(f'Augment: expected uint8 (N,{self.square},{self.square},3), got {got}')
 
-# %% ../nbs/06_augment.ipynb #1c704481
-@patch
-def draws(self:Augment,
-    n:int,      # Images in the batch
-    seed:int=0, # The same seed gives the same numbers
-)->tuple:       # rows (n) and columns (n) of the crops, flips (n), noise (n,3) in grey levels, None if there is none
-    "The random choices for the images of a batch, made on the CPU"
-    g,s = torch.Generator().manual_seed(seed),self.spec
-    k = 32 if s.crops=='chunk' else 1
-    rows,cols = torch.randint(self.side-self.size+1, (2, -(-n//k)), generator=g)
-    flip = torch.rand(len(rows), generator=g)<.5
-    if not s.crops: rows,cols,flip = [torch.full_like(o, v) for o,v in zip((rows,cols,flip), (*self._centre(), False))]
-    if not s.mirror: flip = torch.zeros_like(flip)
-    noise = (torch.randn(n, 3, generator=g)*self.scale*s.strength) @ self.vectors if self.colour else None
-    return *(o.repeat_interleave(k)[:n] for o in (rows,cols,flip)), noise
+    def finish(self,
+        x,          # (…,size,size,3) pixels
+        mean,       # What is subtracted, of a shape that fits
+        noise=None, # Colour to add, or None
+        out=None,   # Where to write
+    ):              # (…,size,size,3) float32
+        "Pixels minus the mean, plus the noise"
+        if self.spec.mean=='channel':
+            means,stds = self.channel.to(x.device)
+            x = torch.sub(x, means, out=out).div_(stds)
+        else:
+            x = torch.sub(x, mean, out=out)
+        if noise is not None:
+            x += noise
+            if self.spec.shrink:
+                x /= self.whole
+        return x
 
-@patch
-def _centre(self:Augment): return _starts(self.side, self.size)[-1]
+# %% ../nbs/06_augment.ipynb #8d4951c1
+def _draw_choices(maker, n, seed):
+    "The random choices for `n` images: rows, columns, flips, noise"
+    generator = torch.Generator().manual_seed(seed)
+    spec = maker.spec
+    chunk = 32 if spec.crops=='chunk' else 1
+    rows,cols = torch.randint(maker.side-maker.size+1, (2, -(-n//chunk)), generator=generator)
+    flip = torch.rand(len(rows), generator=generator)<.5
+    noise = None
+    if maker.colour:
+        noise = (torch.randn(n, 3, generator=generator)*maker.scale*spec.strength) @ maker.vectors
+    if not spec.crops:
+        row,col = _list_corners(maker.side, maker.size)[-1]
+        rows = torch.full_like(rows, row)
+        cols = torch.full_like(cols, col)
+    if not (spec.mirror and spec.crops):
+        flip = torch.zeros_like(flip)
+    rows,cols,flip = (o.repeat_interleave(chunk)[:n] for o in (rows, cols, flip))
+    return rows, cols, flip, noise
 
-# %% ../nbs/06_augment.ipynb #4712b11b
-def _crop(x, rows, cols, flip, size):
+# %% ../nbs/06_augment.ipynb #073b841f
+def _cut(x, rows, cols, flip, size):
     "Cut (n,size,size,3) out of `x` (N,S,S,3) or (S,S,3), image i at rows[i],cols[i], mirrored where flip[i]"
     i = torch.arange(size, device=x.device)
-    r,c = rows[:,None]+i, cols[:,None]+torch.where(flip[:,None], size-1-i, i)
-    if x.ndim==3: return x[r[:,:,None], c[:,None,:]]
-    return x[torch.arange(len(x), device=x.device)[:,None,None], r[:,:,None], c[:,None,:]]
+    r = rows[:,None]+i
+    c = cols[:,None]+torch.where(flip[:,None], size-1-i, i)
+    if x.ndim==3:
+        return x[r[:,:,None], c[:,None,:]]
+    images = torch.arange(len(x), device=x.device)[:,None,None]
+    return x[images, r[:,:,None], c[:,None,:]]
 
-@patch
-def _finish(self:Augment, x, mean, noise=None, out=None):
-    "Pixels (…,size,size,3) minus the mean, plus the noise"
-    if self.spec.mean!='channel': x = torch.sub(x, mean, out=out)
-    else:
-        m,s = self.channel.to(x.device)
-        x = torch.sub(x, m, out=out).div_(s)
-    if noise is not None:
-        x += noise
-        if self.spec.shrink: x /= self.whole
-    return x
-
-@patch
-def _at_once(self:Augment, x, rows, cols, flip, noise):
-    "All images by one indexing operation"
+def _cut_at_once(maker, x, rows, cols, flip, noise):
+    "All images by one indexing operation, as a GPU likes it"
     rows,cols,flip = torch.stack([rows,cols,flip]).to(x.device, non_blocking=True)
-    where = rows,cols,flip.bool(),self.size
-    mean = _crop(self.mean, *where) if self.spec.mean=='crop' else self._centre_mean()
-    noise = noise if noise is None else noise.to(x.device, non_blocking=True)[:,None,None]
-    return self._finish(_crop(x, *where), mean, noise)
+    flip = flip.bool()
+    mean = maker.centre_mean()
+    if maker.spec.mean=='crop':
+        mean = _cut(maker.mean, rows, cols, flip, maker.size)
+    if noise is not None:
+        noise = noise.to(x.device, non_blocking=True)[:,None,None]
+    return maker.finish(_cut(x, rows, cols, flip, maker.size), mean, noise)
 
-# %% ../nbs/06_augment.ipynb #5c2c290b
-@patch
-def _one_by_one(self:Augment, x, rows, cols, flip, noise):
-    "Image by image, each finished in place"
-    c,own = self.size,self.spec.mean=='crop'
-    out,mean = torch.empty(len(x), c, c, 3),self._centre_mean()
-    if noise is not None: noise = noise[:,None].repeat(1, c, 1) # one row of pixels; adding it is faster than one pixel
-    for i,(t,l,f) in enumerate(zip(rows.tolist(), cols.tolist(), flip.tolist())):
-        o = x[i, t:t+c, l:l+c]
-        if own: mean = self.mean[t:t+c, l:l+c]
-        if f: o,mean = o.flip(1),mean.flip(1) if own else mean
-        self._finish(o, mean, None if noise is None else noise[i], out[i])
+def _cut_one_by_one(maker, x, rows, cols, flip, noise):
+    "Image by image, each finished in place, as a CPU likes it"
+    size = maker.size
+    own_mean = maker.spec.mean=='crop'
+    out = torch.empty(len(x), size, size, 3)
+    mean = maker.centre_mean()
+    colour = [None]*len(x)
+    if noise is not None:
+        colour = noise[:,None].repeat(1, size, 1) # one row of pixels; adding it is faster than one pixel
+    for i,(top,left,mirrored) in enumerate(zip(rows.tolist(), cols.tolist(), flip.tolist())):
+        crop = x[i, top:top+size, left:left+size]
+        if own_mean:
+            mean = maker.mean[top:top+size, left:left+size]
+        if mirrored:
+            crop = crop.flip(1)
+        if mirrored and own_mean:
+            mean = mean.flip(1)
+        maker.finish(crop, mean, colour[i], out[i])
     return out
 
-# %% ../nbs/06_augment.ipynb #85e32eb0
-@patch
-def __call__(self:Augment,
-    xb:torch.Tensor, # (N,S,S,3) uint8 squares
-    seed:int=0,      # The same seed gives the same batch
-    start:int=0,     # Number of the first of these images, if they are only a part of the batch
-    total:int=None,  # Images in the whole batch, N if not given
-)->torch.Tensor:     # (N,3,size,size) float, channels_last in memory; raises ValueError for other squares
-    "A random crop, flip and colour for training (section 4.1)"
-    x,n = self._squares(xb),len(xb)
-    total = n if total is None else total
-    if not 0<=start<=total-n: raise ValueError(f'Augment: expected a part of {total} images, got {start} to {start+n}')
-    mine = [o if o is None else o[start:start+n] for o in self.draws(total, seed)]
-    return (self._one_by_one if x.device.type=='cpu' else self._at_once)(x, *mine).permute(0,3,1,2)
+# %% ../nbs/06_augment.ipynb #7428a3ac
+class Augment(_InputMaker):
+    "Turn uint8 squares (N,S,S,3) into what a network takes, float (N,3,size,size)"
+    def draws(self,
+        n:int,      # Images in the batch
+        seed:int=0, # The same seed gives the same numbers
+    )->tuple:       # rows (n) and columns (n) of the crops, flips (n), noise (n,3) in grey levels, None if there is none
+        "The random choices for the images of a batch, made on the CPU"
+        return _draw_choices(self, n, seed)
 
-# %% ../nbs/06_augment.ipynb #00589d60
-@patch
-def views(self:Augment,
-    xb:torch.Tensor, # (N,S,S,3) uint8 squares
-    n:int=10,        # 1 for the centre crop, 10 for all
-):                   # Yields (N,3,size,size) float, one view after the other; raises ValueError as when called
-    "The centre crop, or the ten crops of the paper"
-    if n not in (1,10): raise ValueError(f'views: expected 1 or 10, got {n}')
-    x,c,own = self._squares(xb),self.size,self.spec.mean=='crop'
-    for flip in (False,) if n==1 else (False,True):
-        for t,l in _starts(self.side, c)[-1:] if n==1 else _starts(self.side, c):
-            crop,mean = x[:, t:t+c, l:l+c],self.mean[t:t+c, l:l+c] if own else self._centre_mean()
-            if flip: crop,mean = crop.flip(2),mean.flip(1) if own else mean
-            yield self._finish(crop, mean).permute(0,3,1,2)
+    def __call__(self,
+        xb:torch.Tensor, # (N,S,S,3) uint8 squares
+        seed:int=0,      # The same seed gives the same batch
+        start:int=0,     # Number of the first of these images, if they are only a part of the batch
+        total:int=None,  # Images in the whole batch, N if not given
+    )->torch.Tensor:     # (N,3,size,size) float, channels_last in memory; raises ValueError for other squares
+        "A random crop, flip and colour for training (section 4.1)"
+        x = self.squares(xb)
+        n = len(xb)
+        total = n if total is None else total
+        if not 0<=start<=total-n:
+            raise ValueError(f'Augment: expected a part of {total} images, got {start} to {start+n}')
+        rows,cols,flip,noise = self.draws(total, seed)
+        mine = slice(start, start+n)
+        if noise is not None:
+            noise = noise[mine]
+        cut = _cut_one_by_one if x.device.type=='cpu' else _cut_at_once
+        return cut(self, x, rows[mine], cols[mine], flip[mine], noise).permute(0,3,1,2)
+
+    def views(self,
+        xb:torch.Tensor, # (N,S,S,3) uint8 squares
+        n:int=10,        # 1 for the centre crop, 10 for all
+    ):                   # Yields (N,3,size,size) float, one view after the other; raises ValueError as when called
+        "The centre crop, or the ten crops of the paper"
+        if n not in (1,10):
+            raise ValueError(f'views: expected 1 or 10, got {n}')
+        x = self.squares(xb)
+        size = self.size
+        corners = _list_corners(self.side, size)
+        places = [(corner, flip) for flip in (False, True) for corner in corners]
+        if n==1:
+            places = [(corners[-1], False)]
+        for (top,left),flip in places:
+            crop = x[:, top:top+size, left:left+size]
+            mean = self.centre_mean()
+            if self.spec.mean=='crop':
+                mean = self.mean[top:top+size, left:left+size]
+                mean = mean.flip(1) if flip else mean
+            crop = crop.flip(2) if flip else crop
+            yield self.finish(crop, mean).permute(0,3,1,2)
 
 # %% ../nbs/06_augment.ipynb #731b8b6a
 def ten_views(
@@ -195,5 +252,6 @@ def ten_views(
     "The ten crops of section 4.1; to predict, average the softmax over the first dimension"
     if x.ndim!=4 or x.shape[2]!=x.shape[3] or x.shape[3]<size:
         raise ValueError(f'ten_views: expected (N,C,S,S) with S of {size} or more, got {tuple(x.shape)}')
-    v = torch.stack([x[..., t:t+size, l:l+size] for t,l in _starts(x.shape[-1], size)])
-    return torch.cat([v, v.flip(-1)])
+    corners = _list_corners(x.shape[-1], size)
+    views = torch.stack([x[..., top:top+size, left:left+size] for top,left in corners])
+    return torch.cat([views, views.flip(-1)])
