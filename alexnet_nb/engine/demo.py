@@ -15,25 +15,48 @@ from PIL import Image, ImageDraw, ImageFilter
 from .core import Refusal, progress
 
 # %% ../../nbs/engine/demo.ipynb #8b2984ed
-_white, _dark, _brown = (250, 248, 240), (30, 26, 34), (104, 70, 48)
+_WHITE = (250, 248, 240)
+_DARK = (30, 26, 34)
+_BROWN = (104, 70, 48)
 
-def _colour(rng, hue, sat, v=1.):
+def _draw_colour(rng, hue, sat, v=1.):
     "A random colour: its hue near `hue`, its saturation up to `sat`, `v` times as bright as usual"
-    h, s, v = hue + rng.normal(0, .2), rng.uniform(.25*sat, sat), min(1, v*rng.uniform(.4, 1))
+    h = hue + rng.normal(0, .2)
+    s = rng.uniform(.25*sat, sat)
+    v = min(1, v*rng.uniform(.4, 1))
     return tuple(int(255*c) for c in colorsys.hsv_to_rgb(h%1, s, v))
 
 class _Pen:
     "Draws a thing in x and y (downwards) from -1 to 1, flipped, tilted and scaled; strokes can be chained"
     def __init__(self, rng, sheet, hue, size, stray):
-        self.rng, self.u, self.hue, self.d, r = rng, rng.uniform, hue, ImageDraw.Draw(sheet), min(sheet.size)
-        self.at, self.unit = np.array(sheet.size)/2 + r*self.u(-stray, stray, 2), r*self.u(*size)
-        t, stretch = rng.normal(0, .3), self.u(.85, 1.15, (2, 1)) * [[rng.choice([-1, 1])], [1]]
-        self.axes = self.unit * stretch * [[np.cos(t), np.sin(t)], [-np.sin(t), np.cos(t)]]
-    def n(self, a, b): return self.rng.integers(a, b+1)
-    def ink(self, v=1.): return _colour(self.rng, self.hue, 1, v)
-    def pts(self, xy): return (np.reshape(xy, (-1, 2))@self.axes + self.at).ravel().tolist()
-    def poly(self, fill, *xy): self.d.polygon(self.pts(xy), fill); return self
-    def line(self, fill, w, *xy): self.d.line(self.pts(xy), fill, int(1.5+w*self.unit), 'curve'); return self
+        side = min(sheet.size)
+        self.rng = rng
+        self.u = rng.uniform
+        self.hue = hue
+        self.canvas = ImageDraw.Draw(sheet)
+        self.centre = np.array(sheet.size)/2 + side*self.u(-stray, stray, 2)
+        self.unit = side*self.u(*size)
+        tilt = rng.normal(0, .3)
+        stretch = self.u(.85, 1.15, (2, 1)) * [[rng.choice([-1, 1])], [1]]
+        self.axes = self.unit * stretch * [[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]]
+
+    def n(self, a, b):
+        return self.rng.integers(a, b+1)
+
+    def ink(self, v=1.):
+        return _draw_colour(self.rng, self.hue, 1, v)
+
+    def points(self, xy):
+        return (np.reshape(xy, (-1, 2))@self.axes + self.centre).ravel().tolist()
+
+    def poly(self, fill, *xy):
+        self.canvas.polygon(self.points(xy), fill)
+        return self
+
+    def line(self, fill, width, *xy):
+        self.canvas.line(self.points(xy), fill, int(1.5+width*self.unit), 'curve')
+        return self
+
     def oval(self, fill, x, y, rx, ry, tilt=0, part=(0, 1)):
         "An ellipse, or the `part` of it between two angles counted in turns"
         t = np.linspace(*part, 40)*2*np.pi
@@ -44,109 +67,143 @@ class _Pen:
 def _balloon(p):
     "One to three balloons on strings"
     for x in [-.45, .45, 0][-p.n(1, 3):]:
-        c, y, r = p.ink(), p.u(-.5, -.2), p.u(.38, .52)
-        p.line(_white, .03, x, y+r, x/2+.06, .5, 0, 1).poly(c, x, y+r, x-.1, y+1.4*r, x+.1, y+1.4*r)
-        p.oval(c, x, y, r, 1.2*r).oval(_white, x-.4*r, y-.5*r, .12*r, .25*r, .5)
+        c = p.ink()
+        y = p.u(-.5, -.2)
+        r = p.u(.38, .52)
+        p.line(_WHITE, .03, x, y+r, x/2+.06, .5, 0, 1).poly(c, x, y+r, x-.1, y+1.4*r, x+.1, y+1.4*r)
+        p.oval(c, x, y, r, 1.2*r).oval(_WHITE, x-.4*r, y-.5*r, .12*r, .25*r, .5)
 
 def _boat(p):
     "A sailing boat and the wave it rides on"
-    top, x = p.u(-1, -.8), np.linspace(-.95, .95, 30)
-    p.line(_brown, .06, 0, top, 0, .5).poly(p.ink(), .06, top+.05, .06, .3, p.u(.5, .85), .3)
+    top = p.u(-1, -.8)
+    x = np.linspace(-.95, .95, 30)
+    p.line(_BROWN, .06, 0, top, 0, .5).poly(p.ink(), .06, top+.05, .06, .3, p.u(.5, .85), .3)
     p.poly(p.ink(), -.06, top+.2, -.06, .3, -.55, .3).poly(p.ink(.7), -.85, .4, .9, .4, .6, .85, -.6, .85)
     p.poly(p.ink(), *np.stack([x, .75 + .05*np.sin(p.u(12, 20)*x)], 1).ravel(), .7, 1, -.7, 1)
 
 def _butterfly(p):
     "A butterfly with spotted wings"
-    c, c2, c3, r, t = p.ink(), p.ink(), p.ink(), p.u(.5, .6), p.u(.4, .8)
+    c,c2,c3 = p.ink(), p.ink(), p.ink()
+    r = p.u(.5, .6)
+    t = p.u(.4, .8)
     for s in -1, 1:
         p.oval(c2, s*.42, .42, .32, .45, -s*.6).oval(c3, s*.45, .48, .12, .16)
         p.oval(c, s*.52, -.22, r, .36, -s*t).oval(c3, s*.62, -.32, .5*r, .2, -s*t)
-        p.line(_dark, .04, 0, -.4, s*.12, -.7, s*.3, -.85)
-    p.oval(_dark, 0, .05, .08, .55)
+        p.line(_DARK, .04, 0, -.4, s*.12, -.7, s*.3, -.85)
+    p.oval(_DARK, 0, .05, .08, .55)
 
 def _car(p):
     "A car seen from the side"
-    c, a, b, glass = p.ink(), p.u(-.65, -.45), p.u(.3, .6), p.ink(1.2)
+    c = p.ink()
+    a = p.u(-.65, -.45)
+    b = p.u(.3, .6)
+    glass = p.ink(1.2)
     p.poly(c, a-.2, .05, a+.1, -.48, b-.2, -.48, b+.2, .05)
-    p.poly(c, -1, .1, -.9, -.04, b+.1, -.04, .9, .06, 1, .2, 1, .45, -1, .45).oval(_white, .92, .2, .07, .09)
+    p.poly(c, -1, .1, -.9, -.04, b+.1, -.04, .9, .06, 1, .2, 1, .45, -1, .45).oval(_WHITE, .92, .2, .07, .09)
     p.poly(glass, a-.05, 0, a+.15, -.38, b-.24, -.38, b+.03, 0).line(c, .08, a+.5, 0, a+.5, -.4)
-    for x in -.55, .55: p.oval(_dark, x, .45, .25, .25).oval((190, 190, 195), x, .45, .12, .12)
+    for x in -.55, .55:
+        p.oval(_DARK, x, .45, .25, .25).oval((190, 190, 195), x, .45, .12, .12)
 
 # %% ../../nbs/engine/demo.ipynb #64563cfd
 def _cat(p):
     "The face of a cat"
-    c, c2, eye, w = p.ink(), p.ink(), p.ink(1.2), p.u(.7, .85)
+    c,c2 = p.ink(), p.ink()
+    eye = p.ink(1.2)
+    w = p.u(.7, .85)
     p.oval(c, 0, .1, w, .68)
     for s in -1, 1:
         p.poly(c, s*w, 0, s*.75, -.95, s*.15, -.5).poly(c2, s*w*.83, -.28, s*.68, -.75, s*.35, -.5)
-        p.oval(eye, s*.34, -.02, .17, .15).oval(_dark, s*.34, -.02, .06, .14).oval(_white, s*.13, .4, .2, .16)
-        for y in .25, .4, .55: p.line(_dark, .025, s*.3, .38, s, y)
+        p.oval(eye, s*.34, -.02, .17, .15).oval(_DARK, s*.34, -.02, .06, .14).oval(_WHITE, s*.13, .4, .2, .16)
+        for y in .25, .4, .55:
+            p.line(_DARK, .025, s*.3, .38, s, y)
     p.poly((225, 110, 120), -.1, .2, .1, .2, 0, .33)
 
 def _fish(p):
     "A fish with up to three stripes and a few bubbles"
-    c, c2, h = p.ink(), p.ink(), p.u(.38, .55)
+    c,c2 = p.ink(), p.ink()
+    h = p.u(.38, .55)
     p.poly(c2, .4, 0, 1, -h, .85, 0, 1, h).poly(c2, -.3, -.6*h, .1, -1.5*h, .35, -.4*h)
-    p.oval(c, -.2, 0, .75, h).oval(_white, -.62, -.12, .12, .12).oval(_dark, -.64, -.12, .06, .06)
-    for x in np.linspace(-.25, .25, p.n(0, 3)): p.oval(c2, x, 0, .06, .8*h*(1-(x+.2)**2))
-    for r in p.u(.03, .08, p.n(0, 4)): p.oval(_white, p.u(-1, -.7), p.u(-.9, -.3), r, r)
+    p.oval(c, -.2, 0, .75, h).oval(_WHITE, -.62, -.12, .12, .12).oval(_DARK, -.64, -.12, .06, .06)
+    for x in np.linspace(-.25, .25, p.n(0, 3)):
+        p.oval(c2, x, 0, .06, .8*h*(1-(x+.2)**2))
+    for r in p.u(.03, .08, p.n(0, 4)):
+        p.oval(_WHITE, p.u(-1, -.7), p.u(-.9, -.3), r, r)
 
 # %% ../../nbs/engine/demo.ipynb #2425d58e
 def _flower(p):
     "A flower with five to nine petals"
-    c, green, n, y, r = p.ink(), p.ink(.6), p.n(5, 9), -.35, p.u(.5, .62)
+    c = p.ink()
+    green = p.ink(.6)
+    n = p.n(5, 9)
+    y = -.35
+    r = p.u(.5, .62)
     p.line(green, .09, 0, y, p.u(-.1, .1), .3, 0, 1)
     p.oval(green, .28, p.u(.5, .75), .3, .11, -.5).oval(green, -.28, p.u(.5, .75), .3, .11, .5)
-    for t in np.arange(n)*2*np.pi/n: p.oval(c, .55*r*np.cos(t), y+.55*r*np.sin(t), .5*r, 1.3*r/n+.05, t)
+    for t in np.arange(n)*2*np.pi/n:
+        p.oval(c, .55*r*np.cos(t), y+.55*r*np.sin(t), .5*r, 1.3*r/n+.05, t)
     p.oval(p.ink(1.2), 0, y, .36*r, .36*r)
 
 def _house(p):
     "A house with a door, windows and a chimney"
-    w, y, x, lit = p.u(.55, .8), p.u(-.3, 0), p.u(-.2, .2), (255, 240, 170)
-    p.poly(_brown, .3, -.2, .3, y-.65, .5, y-.65, .5, -.2).poly(p.ink(), -w, y, w, y, w, .85, -w, .85)
-    p.poly(p.ink(.7), -w-.15, y, 0, y-.75, w+.15, y).line(_brown, .26, x, .85, x, .4)
-    for x in -.62*w, .62*w: p.line(lit, .28, x, y+.15, x, y+.45).line(_dark, .03, x, y+.15, x, y+.45)
+    w = p.u(.55, .8)
+    y = p.u(-.3, 0)
+    x = p.u(-.2, .2)
+    lit = (255, 240, 170)
+    p.poly(_BROWN, .3, -.2, .3, y-.65, .5, y-.65, .5, -.2).poly(p.ink(), -w, y, w, y, w, .85, -w, .85)
+    p.poly(p.ink(.7), -w-.15, y, 0, y-.75, w+.15, y).line(_BROWN, .26, x, .85, x, .4)
+    for x in -.62*w, .62*w:
+        p.line(lit, .28, x, y+.15, x, y+.45).line(_DARK, .03, x, y+.15, x, y+.45)
 
 def _mushroom(p):
     "A spotted mushroom"
-    w, h, s, c = p.u(.7, .95), p.u(.7, 1), p.u(.18, .3), p.ink(1.2)
-    p.poly(_white, -.8*s, 0, .8*s, 0, 1.2*s, .9, -1.2*s, .9).oval((200, 180, 160), 0, .1, w, .16)
+    w = p.u(.7, .95)
+    h = p.u(.7, 1)
+    s = p.u(.18, .3)
+    c = p.ink(1.2)
+    p.poly(_WHITE, -.8*s, 0, .8*s, 0, 1.2*s, .9, -1.2*s, .9).oval((200, 180, 160), 0, .1, w, .16)
     p.oval(p.ink(), 0, .1, w, h, 0, (.5, 1))
-    for x in w*np.linspace(-.6, .6, p.n(2, 5)): p.oval(c, x, h*p.u(-.55, -.1), p.u(.08, .14), p.u(.07, .12))
+    for x in w*np.linspace(-.6, .6, p.n(2, 5)):
+        p.oval(c, x, h*p.u(-.55, -.1), p.u(.08, .14), p.u(.07, .12))
 
 def _tree(p):
     "A fir, or a tree with a round crown"
-    c, s = p.ink(.8), p.u(.08, .15)
-    p.poly(_brown, -s, 0, s, 0, 1.4*s, 1, -1.4*s, 1)
+    c = p.ink(.8)
+    s = p.u(.08, .15)
+    p.poly(_BROWN, -s, 0, s, 0, 1.4*s, 1, -1.4*s, 1)
     if p.u(0, 1) < .5:
-        for w, y in (.8, .5), (.6, .1), (.4, -.3): p.poly(c, -w, y, w, y, 0, y-.7)
+        for w, y in (.8, .5), (.6, .1), (.4, -.3):
+            p.poly(c, -w, y, w, y, 0, y-.7)
     else:
-        for t in p.u(0, 6.3, 9): p.oval(c, .4*np.cos(t), .3*np.sin(t)-.35, p.u(.25, .4), p.u(.25, .4))
+        for t in p.u(0, 6.3, 9):
+            p.oval(c, .4*np.cos(t), .3*np.sin(t)-.35, p.u(.25, .4), p.u(.25, .4))
 
 # %% ../../nbs/engine/demo.ipynb #3408ff72
-_painters = _balloon, _boat, _butterfly, _car, _cat, _fish, _flower, _house, _mushroom, _tree
-CLASSES = tuple(f.__name__[1:] for f in _painters)
+_PAINTERS = _balloon, _boat, _butterfly, _car, _cat, _fish, _flower, _house, _mushroom, _tree
+CLASSES = tuple(f.__name__[1:] for f in _PAINTERS)
 
 # %% ../../nbs/engine/demo.ipynb #f4276dd3
-def _backdrop(rng, w, h, hue):
+def _paint_backdrop(rng, w, h, hue):
     "A smooth or rough sky, up to three hills, maybe some spots"
-    n, x = int(2**rng.uniform(1, 6)), np.linspace(0, w, 20)
-    im = _colour(rng, hue, .6) + rng.normal(0, rng.uniform(8, 30), (n, n, 1)) + rng.normal(0, 8, (n, n, 3))
-    im = Image.fromarray(im.clip(0, 255).astype('u1')).resize((w, h), Image.Resampling.BICUBIC)
-    d = ImageDraw.Draw(im)
+    n = int(2**rng.uniform(1, 6))
+    x = np.linspace(0, w, 20)
+    sky = _draw_colour(rng, hue, .6) + rng.normal(0, rng.uniform(8, 30), (n, n, 1)) + rng.normal(0, 8, (n, n, 3))
+    im = Image.fromarray(sky.clip(0, 255).astype('u1')).resize((w, h), Image.Resampling.BICUBIC)
+    canvas = ImageDraw.Draw(im)
     for y in sorted(h*rng.uniform(.5, .95, rng.integers(0, 4))):
         hill = y + .06*h*np.sin(x/w*rng.uniform(2, 9) + rng.uniform(0, 6))
-        d.polygon([*np.stack([x, hill], 1).ravel().tolist(), w, h, 0, h], _colour(rng, hue, .6))
-    for a, b in rng.uniform(0, [w, h], (max(0, rng.integers(-10, 10)), 2)):
-        d.circle((a, b), rng.uniform(.02, .1)*h, _colour(rng, hue, .6))
+        canvas.polygon([*np.stack([x, hill], 1).ravel().tolist(), w, h, 0, h], _draw_colour(rng, hue, .6))
+    for a,b in rng.uniform(0, [w, h], (max(0, rng.integers(-10, 10)), 2)):
+        canvas.circle((a, b), rng.uniform(.02, .1)*h, _draw_colour(rng, hue, .6))
     return im
 
-def _add(im, things, rng, *args):
+def _paint_things(im, things, rng, *args):
     "Put things, given as class numbers, and their shadows into `im`"
     sheet = Image.new('RGBA', (2*im.width, 2*im.height))  # drawn twice as large: shrinking smooths the edges
-    for k in things: _painters[k](_Pen(rng, sheet, *args))
+    for k in things:
+        _PAINTERS[k](_Pen(rng, sheet, *args))
     sheet = sheet.reduce(2)
-    im.paste(_dark, (3, 4), sheet.getchannel('A').filter(ImageFilter.BoxBlur(3)).point(lambda a: a//2))
+    shadow = sheet.getchannel('A').filter(ImageFilter.BoxBlur(3)).point(lambda a: a//2)
+    im.paste(_DARK, (3, 4), shadow)
     im.paste(sheet, (0, 0), sheet)
 
 # %% ../../nbs/engine/demo.ipynb #f212b419
@@ -155,16 +212,18 @@ def draw(
     rng:np.random.Generator, # The picture follows from its state
 )->Image.Image:              # 80 to 400 pixels wide and high; one in thirty is grey
     "A picture of `CLASSES[cls]`: smaller things out of focus behind it, then uneven light, noise, maybe grey"
-    hue, shape = rng.random(), rng.normal(0, .25) + rng.normal(0, .15)*np.array([1, -1])
-    w, h = (152*np.exp(shape)).clip(80, 400).astype(int).tolist()
-    im = _backdrop(rng, w, h, hue)
-    _add(im, rng.integers(0, 10, rng.integers(0, 4)), rng, hue+.3, (.08, .2), .45)
+    hue = rng.random()
+    shape = rng.normal(0, .25) + rng.normal(0, .15)*np.array([1, -1])
+    w,h = (152*np.exp(shape)).clip(80, 400).astype(int).tolist()
+    im = _paint_backdrop(rng, w, h, hue)
+    _paint_things(im, rng.integers(0, 10, rng.integers(0, 4)), rng, hue+.3, (.08, .2), .45)
     im = im.filter(ImageFilter.BoxBlur(rng.uniform(.3, .015*h)))
-    _add(im, [cls], rng, hue+.5, (.18, .42), .12)
-    a, b, c = rng.uniform([-.3, -.3, .7], [.3, .3, 1.2])
-    light = c + np.add.outer(np.linspace(-a, a, h), np.linspace(-b, b, w))[..., None]
-    px = np.asarray(im)*light.astype('f4') + rng.uniform(0, 15)*rng.standard_normal((h, w, 1), 'f4')
-    im = Image.fromarray(px.clip(0, 255).astype('u1'))
+    _paint_things(im, [cls], rng, hue+.5, (.18, .42), .12)
+    down,across,middle = rng.uniform([-.3, -.3, .7], [.3, .3, 1.2])
+    light = middle + np.add.outer(np.linspace(-down, down, h), np.linspace(-across, across, w))[..., None]
+    noise = rng.uniform(0, 15)*rng.standard_normal((h, w, 1), 'f4')
+    pixels = np.asarray(im)*light.astype('f4') + noise
+    im = Image.fromarray(pixels.clip(0, 255).astype('u1'))
     return im.convert('L') if rng.random() < 1/30 else im
 
 # %% ../../nbs/engine/demo.ipynb #18e150a2
@@ -173,19 +232,21 @@ def demo(
     n_train:int=400, # Training pictures per class
     n_val:int=50,    # Validation pictures per class
     seed:int=0,      # Every picture follows from it
-)->Path:             # dst
+)->Path:             # dst; raises `Refusal` if it exists
     "Draw the demo data set: ten classes of pictures as JPEG files in ILSVRC-like folders"
     dst = Path(dst)
-    if dst.exists(): raise Refusal(f'{dst}: exists already; remove it, or choose another name')
+    if dst.exists():
+        raise Refusal(f'{dst}: exists already; remove it, or choose another name')
     tmp = dst.with_name(dst.name+'.partial')
     shutil.rmtree(tmp, ignore_errors=True)
     wnids = [f'd{i:08d}' for i in range(len(CLASSES))]
     jobs = [(s,c,i) for s,n in (('train',n_train),('val',n_val)) for c in range(len(CLASSES)) for i in range(n)]
     try:
-        for s,c,i in progress(iterable=jobs, desc='drawing', unit=' pictures'):
-            f = tmp/s/wnids[c]/f'{wnids[c]}_{i}.JPEG'
+        for split,c,i in progress(iterable=jobs, desc='drawing', unit=' pictures'):
+            f = tmp/split/wnids[c]/f'{wnids[c]}_{i}.JPEG'
             f.parent.mkdir(parents=True, exist_ok=True)
-            draw(c, np.random.default_rng([seed, s=='val', c, i])).convert('RGB').save(f, quality=90)
+            draw(c, np.random.default_rng([seed, split=='val', c, i])).convert('RGB').save(f, quality=90)
         (tmp/'words.txt').write_text(''.join(f'{w}\t{n}\n' for w,n in zip(wnids, CLASSES)))
         return tmp.rename(dst)
-    finally: shutil.rmtree(tmp, ignore_errors=True)
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
