@@ -110,6 +110,41 @@ def test_private_names(notebooks):
     breaches += [f'{n} is defined in {sorted(ms)}' for n,ms in where.items() if len(ms)>1]
     assert not breaches, '\n'.join(breaches)
 
+def defined(tree):
+    "Private names that a module defines anywhere: functions, classes, methods, attributes"
+    names = set()
+    for o in ast.walk(tree):
+        if isinstance(o, (ast.FunctionDef, ast.ClassDef)): names.add(o.name)
+        if isinstance(o, ast.Attribute) and isinstance(o.ctx, ast.Store): names.add(o.attr)
+        if isinstance(o, ast.Name) and isinstance(o.ctx, ast.Store): names.add(o.id)
+    return {n for n in names if n.startswith('_') and not n.startswith('__')}
+
+def test_private_attributes(notebooks):
+    "A module does not reach into the objects of another: no `x._name` that is defined elsewhere in the package"
+    house = rooms(notebooks)
+    own = {module:set().union(*map(defined, trees(nb))) for module,nb in house.items()}
+    breaches = []
+    for module,nb in house.items():
+        others = set().union(*(names for m,names in own.items() if m!=module)) - own[module]
+        for tree in trees(nb):
+            used = {o.attr for o in ast.walk(tree) if isinstance(o, ast.Attribute)}
+            breaches += [f'{module} uses .{n}' for n in used & others]
+    assert not breaches, '\n'.join(breaches)
+
+def test_classes_are_whole(notebooks):
+    "A public class has its methods inside, and at most sixty lines"
+    breaches = []
+    for module,nb in rooms(notebooks).items():
+        for c in exported(nb):
+            lines = source(c).splitlines()
+            for o in ast.parse(source(c)).body:
+                patched = [d for d in getattr(o, 'decorator_list', []) if ast.unparse(d).startswith('patch')]
+                if patched: breaches.append(f'{module}: {o.name} is patched into a class')
+                if not isinstance(o, ast.ClassDef): continue
+                n = sum(bool(l.strip()) for l in lines[o.lineno-1:o.end_lineno])
+                if n>LONGEST: breaches.append(f'{module}: class {o.name} has {n} lines')
+    assert not breaches, '\n'.join(breaches)
+
 def test_nobody_imports_private_names(repo, notebooks):
     "Neither cells of pages nor tests reach for the private names of a module"
     breaches = []
