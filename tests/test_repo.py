@@ -170,13 +170,18 @@ def test_names_become_links(repo):
         assert not lost, f"{name}: not in _modidx.py: {sorted(lost)}; does its notebook's name contain 'auto'?"
 
 def test_no_data_in_git(repo):
+    "Only tests/fixtures/ holds packs and weights, made of a few drawn pictures, and it stays small"
     if not (repo/'.git').exists(): pytest.skip('not a git checkout')
     cmd = 'git ls-files -co --exclude-standard'.split()
     names = subprocess.run(cmd, cwd=repo, capture_output=True, text=True, check=True).stdout.splitlines()
     kinds = '.jpg .jpeg .png .npy .npz .bin .pt .pth .safetensors .onnx .tar .zip .gz .xz .parquet'.split()
     files = [repo/o for o in names if (repo/o).is_file()]
-    bad = [o.name for o in files if o.suffix.lower() in kinds or o.stat().st_size>2_000_000]
+    drawn = [o for o in files if o.is_relative_to(repo/'tests'/'fixtures')]
+    others = [o for o in files if o not in drawn]
+    bad = [o.name for o in others if o.suffix.lower() in kinds or o.stat().st_size>2_000_000]
     assert not bad, f'images, data or weights: {bad}'
+    size = sum(o.stat().st_size for o in drawn)
+    assert size<200_000, f'tests/fixtures: {size:,} bytes, 200,000 allowed'
 
 # --- The package
 
