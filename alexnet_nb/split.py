@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GroupedLinear', 'pads', 'conv', 'apply_layer', 'check_images', 'check_layer', 'split_state', 'merge_state', 'Columns',
-           'columns', 'merge', 'crossings']
+           'columns', 'merge', 'fit_state', 'crossings']
 
 # %% ../nbs/03_split.ipynb #5385f976
 import copy
@@ -344,6 +344,16 @@ def merge(
         setattr(one, k, getattr(model, k))
     one.mean = model.mean
     return one.train(model.training)
+
+# %% ../nbs/03_split.ipynb #3a941c2f
+def fit_state(
+    sd:dict, # Tensors of the one-device layout, as files have them
+    model,   # A network, or one in columns
+)->dict:     # The same under the names of `model`
+    "Tensors of a file, as a network on one device or in columns wants them"
+    if isinstance(model, Columns):
+        return split_state(sd, model.spec)
+    return sd
 
 # %% ../nbs/03_split.ipynb #14531013
 def crossings(

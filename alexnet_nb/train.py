@@ -18,11 +18,13 @@ from fastcore.basics import patch, store_attr
 from tqdm import tqdm
 
 from .augment import Augment
-from .data import Loader, Pack
-from .devices import Share, World, fit_state, join
+from .data import Loader, Pack, part
+from .dropout import share_masks
 from .engine.core import Refusal, mix, progress, write_text
 from .engine.machine import StopSignals, arithmetic, keep_memory, parse_time, repeatable
+from .engine.parallel import FreezableDDP, World, join
 from .model import SPECS, AlexNet, Spec, get_spec, load_weights, read_weights, save_weights, shapes
+from .split import columns as to_columns, fit_state
 
 # %% ../nbs/09_train.ipynb #2cdfe468
 class SGD2012(torch.optim.Optimizer):
@@ -297,6 +299,10 @@ def _like(init_from, given):
     return dict(own, init_from=h.hexdigest()[:16])
 
 # %% ../nbs/09_train.ipynb #6f2808a8
+def _place(model, world):
+    "The network on the device, or its columns on two"
+    return to_columns(model, world.devices) if len(world.devices)==2 else model.to(world.device)
+
 def _network(pack, cfg, spec, donor):
     "The network as it begins; were all layers copied, and from what? None if there is no donor"
     m = AlexNet(spec, pack.n_classes, cfg['width'], cfg['size'], seed=cfg['seed'])
@@ -325,14 +331,15 @@ class Trainer:
         self.aug = Augment(pack, spec, cfg['size'], self.device)
         m,self.inherited,self.donor = _network(pack, cfg, spec, donor)
         if channels_last: m.to(memory_format=torch.channels_last)
-        self.model = m = self.world.place(m)
+        self.model = m = _place(m, world)
+        self.masks = share_masks(m) if world.size>1 or len(world.devices)==2 else []
         m.mean,m.side = self.aug.mean,self.aug.side
         lr = cfg['lr']
         self.opt = SGD2012(m, lr, lr*spec.bias_lr, spec.momentum, spec.decay, cfg.get('rates'))
         self.schedule,self.point = SCHEDULES[cfg['schedule']],None
         self.watch = _Watch(m, self.world, always=compile)
         net = torch.compile(m, dynamic=False, options=dict(fallback_random=True)) if compile else m
-        self.net = self.world.parallel(net)
+        self.net = FreezableDDP(net) if world.size>1 else net
 
 # %% ../nbs/09_train.ipynb #d9b53c7e
 @patch
@@ -352,7 +359,8 @@ def step(self:Trainer,
     self.set_rates()
     torch.manual_seed(mix(seed, 2, self.at)) # masks of dropout
     n = self.images() if self.world.size>1 else len(xb)
-    start,mine = self.world.at(n)
+    start,mine = part(n, self.world.rank, self.world.size)
+    for o in self.masks: o.first,o.total = start,n
     x,y = self.aug(xb, mix(seed, 1, self.at), start, n),yb[:mine].to(self.device, non_blocking=True)
     net = self.net if n==self.bs or self.world.size>1 else self.model # a smaller batch is not worth compiling for
     with self.watch(look), torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
@@ -364,7 +372,7 @@ def step(self:Trainer,
     self.opt.zero_grad()
     self.at += 1
     wrong = errors(out.detach().float(), y).sum()
-    self.sums += self.world.sum(torch.stack([loss.detach(), wrong, torch.full_like(wrong, mine)]))
+    self.sums += self.world.all_reduce(torch.stack([loss.detach(), wrong, torch.full_like(wrong, mine)]))
 
 # %% ../nbs/09_train.ipynb #cf2776fa
 @patch
@@ -397,7 +405,7 @@ class _Watch:
         "What was seen in the last step that was looked at"
         if not self.dead: return dict(grad_norm=self.norm.item(), dead={})
         n,top = len(self.world.devices),[o.float().to(self.world.device) for o in self.dead] # n columns, in turn
-        dead = self.world.max(torch.cat(top)).split([sum(map(len, top[i:i+n])) for i in range(0, len(top), n)])
+        dead = self.world.all_reduce(torch.cat(top), 'max').split([sum(map(len, top[i:i+n])) for i in range(0, len(top), n)])
         return dict(grad_norm=self.norm.item(), dead={k:(o==0).float().mean().item() for k,o in zip(self.names, dead)})
 
 # %% ../nbs/09_train.ipynb #d3bd7311
@@ -431,7 +439,7 @@ def validate(
         loss = -p.gather(1, yb[:,None]).clamp(min=1e-30).log()
         tot += torch.stack([loss.sum(), errors(p, yb).sum(), errors(p, yb, 5).sum(), torch.tensor(len(yb))])
     for m,w in zip(models, was): m.train(w)
-    *tot,n = world.sum(tot).tolist() # each image was counted once, by one of the processes
+    *tot,n = world.all_reduce(tot).tolist() # each image was counted once, by one of the processes
     return dict(zip(('loss','top1','top5'), (o/n for o in tot)), n=int(n))
 
 # %% ../nbs/09_train.ipynb #6c536e8e
@@ -514,7 +522,7 @@ class _Books:
         self.bar.update(n)
         if self.due(self.t.at): self._line()
         if epoch := self.t._epoch_over(): self._epoch()
-        if epoch: self.t.world.lead(self.save)
+        if epoch: self.t.world.run_on_rank0(self.save)
         elif self.t.world.first and time.time()-self.saved>_save_every: self.save()
 
     def save(self):
@@ -623,7 +631,7 @@ def batches(self:Trainer,
     at = self.at
     try:
         while True:
-            yield from Share(self.pack, 'train', self.bs, self.cfg['seed'], at//self.per_epoch, at%self.per_epoch,
+            yield from Loader(self.pack, 'train', self.bs, self.cfg['seed'], at//self.per_epoch, at%self.per_epoch,
                 workers=workers, pin=self.device.type=='cuda', rank=self.world.rank, world=self.world.size)
             at += self.per_epoch - at%self.per_epoch
     except Refusal: raise
@@ -634,6 +642,16 @@ def batches(self:Trainer,
 def _silent(o): pass
 
 @patch
+@torch.no_grad()
+def _share_state(self:Trainer):
+    "Give all processes the weights and velocities of the first, which has read the checkpoint"
+    w,state = self.world,self.opt.state
+    has = w.run_on_rank0(lambda: [k for k,p in self.model.named_parameters() if 'v' in state.get(p, {})])
+    for k,p in self.model.named_parameters():
+        w.broadcast(p.data)
+        if k in has: w.broadcast(state[p].setdefault('v', torch.zeros_like(p)))
+
+@patch
 def begin(self:Trainer,
     run:Run, # Its checkpoint, if it has one, is gone on from
     keep:int,# Checkpoints of the last epochs that stay
@@ -641,13 +659,13 @@ def begin(self:Trainer,
 ):
     "Put everything as it was when the run was left; the first process alone reads the files, and tells the others"
     if self.world.first: self.restore(run)
-    self.world.spread(self.model, self.opt)
-    self.at,self.val,sums = self.world.lead(lambda: (self.at, self.val, self.sums.cpu()))
+    self._share_state()
+    self.at,self.val,sums = self.world.run_on_rank0(lambda: (self.at, self.val, self.sums.cpu()))
     self.sums.copy_(sums)
     if self.at: say(f'{run.path}: going on at step {self.at} of {self.total}')
     elif self.donor:
         say(f"starting from {self.donor}; {'all layers' if self.inherited else 'all but the last layer'} copied")
-    self.world.lead(lambda: (run.rewind(self.at), self._sort_out(run, keep)))
+    self.world.run_on_rank0(lambda: (run.rewind(self.at), self._sort_out(run, keep)))
 
 @patch
 def over(self:Trainer,
@@ -657,7 +675,7 @@ def over(self:Trainer,
     say,     # Where a line about it goes
 ):
     "Write the result, or say why there is none yet"
-    if self.at==self.total: self.world.lead(lambda: save_weights(self.model, run.path/'model.safetensors'))
+    if self.at==self.total: self.world.run_on_rank0(lambda: save_weights(self.model, run.path/'model.safetensors'))
     elif why==2: raise KeyboardInterrupt(f'stopped at step {self.at} of {self.total}; the checkpoint is in {run.path}, '
                                          'and the same command goes on from there')
     elif self.at<end: say(f'{run.path}: the time is spent at step {self.at} of {self.total}; the same command goes on')
@@ -688,7 +706,7 @@ def train(
         cfg = settings(pack, gpu=world.device.type=='cuda', init_from=donor, **kw)
         t = Trainer(pack, cfg, get_spec(kw.get('spec') or (donor.spec if donor else 'code2012')), world.device, donor,
                     channels_last, compile, world)
-        run,done = world.lead(lambda: (o := Run(run, cfg), o.done))
+        run,done = world.run_on_rank0(lambda: (o := Run(run, cfg), o.done))
         if done: return run
         say = say if world.first else _silent
         t.begin(run, keep, say)
@@ -699,8 +717,8 @@ def train(
                 n = t.images()
                 t.step(xb, yb, look=books.due(t.at+1))
                 books.add(n)
-                why = world.agree(2 if stop.asked else time.time()>until)
+                why = world.all_reduce(torch.tensor(2 if stop.asked else int(time.time()>until)), 'max').item()
                 if why or t.at==end: break
-            world.lead(books.save)
-        t.over(run, 2 if stop.asked and world.size==1 else why, end, say)
+            world.run_on_rank0(books.save)
+        t.over(run, why, end, say)
         return run

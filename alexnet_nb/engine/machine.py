@@ -16,33 +16,37 @@ import torch
 from .core import Refusal
 
 # %% ../../nbs/engine/machine.ipynb #c0ed8296
-def _usable(name):
+def _open_device(name):
     "A device that exists"
     try:
-        d = torch.device(name)
-        torch.zeros(1, device=d)
+        device = torch.device(name)
+        torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as e:
         raise Refusal(f"device {name!r}: cannot be used here ({str(e).splitlines()[0]})") from None
-    return d
+    return device
 
 def deal_devices(
-    device:str=None,    # 'cuda', 'cuda:1', 'cpu', or several with commas between them; GPUs if there are any
-    columns:bool=False, # Two devices for each process?
-    at:int=0,           # Number of this process on this machine
-    of:int=1,           # Processes on this machine
-)->list:                # One device or two; raises Refusal if they are not there, or if it is not clear which are meant
+    device:str=None,   # 'cuda', 'cuda:1', 'cpu', or several with commas between them; GPUs if there are any
+    pair:bool=False,   # Two devices for each process?
+    rank:int=0,        # Number of this process on this machine
+    processes:int=1,   # How many there are on this machine
+)->list:               # One device or two; raises `Refusal` if they are not there, or if it is not clear which are meant
     "The devices of this process"
-    k,names = 1+columns,str(device).split(',') if device else []
-    there,need = torch.cuda.device_count(),k*of
-    if need>1 and names==['cuda'] or not names and there: # GPUs, in their order
-        if there<need: raise Refusal(f'{of} process(es) with {k} device(s) each need {need} GPUs; there are {there} '
-                                     'here; start fewer, or name --device')
+    each = 2 if pair else 1
+    need = each*processes
+    there = torch.cuda.device_count()
+    names = str(device).split(',') if device else []
+    if (names==['cuda'] and need>1) or (not names and there): # GPUs, in their order
+        if there<need:
+            raise Refusal(f'{processes} process(es) with {each} device(s) each need {need} GPUs; there are {there} '
+                          'here; start fewer, or name --device')
         names = [f'cuda:{i}' for i in range(need)]
-    if set(names or ['cpu'])=={'cpu'} and len(names) in (0,1,k): names = ['cpu']*need
+    if set(names)<={'cpu'} and len(names) in (0, 1, each): # processors, as many as are needed
+        names = ['cpu']*need
     if len(names)!=need:
-        raise Refusal(f"--device {device}: {len(names)} named, and {of} process(es) here need {k} each"
-                      + '; add --columns to split the network over two'*(need==1 and len(names)==2))
-    return [_usable(o) for o in names[k*at:k*at+k]]
+        hint = '; add --columns to split the network over two' if need==1 and len(names)==2 else ''
+        raise Refusal(f'--device {device}: {len(names)} named, and {processes} process(es) here need {each} each{hint}')
+    return [_open_device(o) for o in names[each*rank:each*(rank+1)]]
 
 # %% ../../nbs/engine/machine.ipynb #0417d3aa
 def get_device(

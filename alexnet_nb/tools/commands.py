@@ -12,7 +12,7 @@ from inspect import signature
 from pathlib import Path
 
 from ..data import Pack, prepare
-from ..devices import join
+from ..engine.parallel import join
 from ..engine.core import Refusal, Table, command, option
 from ..engine.demo import demo
 from ..engine.machine import get_device, keep_memory
@@ -138,11 +138,11 @@ def alexnet_train(
                   schedule=schedule, precision=precision, rates=rates, init_from=init_from and load_weights(init_from))
         if pack is None:
             kw = {k:DEMO.get(k) if v is None else v for k,v in kw.items()}
-            pack,run = world.lead(lambda: _demo_pack(Path('alexnet_demo'))),run or 'alexnet_demo/run'
+            pack,run = world.run_on_rank0(lambda: _demo_pack(Path('alexnet_demo'))),run or 'alexnet_demo/run'
         pack = Pack(pack)
         cfg = settings(pack, gpu=world.device.type=='cuda', **kw)
         run = Path(run or f"runs/{pack.path.resolve().name}-{_spec_name(cfg)}{'-tuned' if init_from else ''}")
-        world.lead(lambda: (run/'config.json').exists() and Run(run, cfg).done) # refuses other settings
+        world.run_on_rank0(lambda: (run/'config.json').exists() and Run(run, cfg).done) # refuses other settings
         _begin(pack, cfg, world.device, where := describe_devices(world))
         res = train(pack, run, device=device, columns=columns, workers=workers, steps=steps, keep=keep,
                     time_budget=time_budget, channels_last=channels_last, compile=compile,
@@ -151,7 +151,6 @@ def alexnet_train(
         if not world.first: pass
         elif res.done: _end(res, pack, world.device, where, cmd, t0)
         elif steps: print(f'stopped as asked; the checkpoint is in {run}; without --steps it goes on')
-    if command_line().startswith('alexnet_train'): world.vanish()
 
 # %% ../../nbs/tools/commands.ipynb #aecbdf23
 def _picture(path):
