@@ -12,56 +12,84 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-# %% ../../nbs/engine/pictures.ipynb #bce0a8bd
-_formats = 'JPEG PNG GIF BMP WEBP TIFF PPM'.split()  # no EPS, for example, which would start a program
-_endings = {'.jpg':'JPEG', '.jpeg':'JPEG', '.png':'PNG', '.gif':'GIF', '.bmp':'BMP', '.webp':'WEBP'}
-_most = 89_478_485  # pixels; Pillow's own limit for pictures that are not made to fill the memory
-_turns = dict(zip(range(2, 9), (Image.Transpose(o) for o in (0, 3, 1, 5, 4, 6, 2))))  # EXIF's orientations
+# %% ../../nbs/engine/pictures.ipynb #e4e3592e
+def _to_rgb(im):
+    "An RGB picture from one of any mode"
+    if im.mode=='F':
+        raise ValueError('pixels are floating-point numbers of no known range')
+    if im.mode.startswith('I'):
+        x = np.asarray(im)
+        if x.max()>255:
+            x = x>>8
+        im = Image.fromarray(x.clip(0, 255).astype(np.uint8))
+    return im.convert('RGB')
 
-def _open(data, name):
-    "An open image file and notes; everything that can be said before its pixels are decoded"
-    if not data: raise ValueError('empty file')
-    try: im = Image.open(io.BytesIO(data), formats=_formats)
+# %% ../../nbs/engine/pictures.ipynb #bce0a8bd
+_FORMATS = 'JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'PPM'
+_ENDINGS = {'.jpg':'JPEG', '.jpeg':'JPEG', '.png':'PNG', '.gif':'GIF', '.bmp':'BMP', '.webp':'WEBP'}
+_MOST_PIXELS = 89_478_485 # Pillow's own limit for pictures that are not made to fill the memory
+_END_OF_JPEG = b'\xff\xd9'
+
+def _has_all_pixels(jpeg):
+    "Does a JPEG without its end marker hold the whole picture?"
+    def pixels(pad):
+        return Image.open(io.BytesIO(jpeg.rstrip(b'\xff')+pad*64+_END_OF_JPEG)).tobytes()
+    try:
+        return pixels(b'\0')==pixels(b'\x55')
+    except OSError:
+        return False
+
+def _open_bytes(data, name):
+    "An open picture and a list of notes; says all that can be said before its pixels are decoded"
+    if not data:
+        raise ValueError('empty file')
+    try:
+        im = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as e:
         raise type(e)(f'cannot identify image file; it begins with {data[:9]!r}') from None
-    except Image.DecompressionBombError as e: raise ValueError(f'more than {_most:,} pixels') from e
-    if im.width*im.height>_most: raise ValueError(f'{im.width}x{im.height}: more than {_most:,} pixels')
-    kind,said = im.format.replace('MPO', 'JPEG'),_endings.get(Path(name).suffix.lower())
-    notes = [f'is a {kind}'] if said and said!=kind else []
-    if kind=='JPEG' and b'\xff\xd9' not in data[-1024:]:
-        if not _is_whole(data): raise OSError('image file is truncated')
-        im = Image.open(io.BytesIO(data+b'\xff\xd9'))
+    except Image.DecompressionBombError as e:
+        raise ValueError(f'more than {_MOST_PIXELS:,} pixels') from e
+    if im.width*im.height>_MOST_PIXELS:
+        raise ValueError(f'{im.width}x{im.height}: more than {_MOST_PIXELS:,} pixels')
+    notes = []
+    kind = im.format.replace('MPO', 'JPEG') # MPO is a JPEG with more JPEGs behind it
+    if _ENDINGS.get(Path(name).suffix.lower(), kind)!=kind:
+        notes.append(f'is a {kind}')
+    if kind=='JPEG' and _END_OF_JPEG not in data[-1024:]:
+        if not _has_all_pixels(data):
+            raise OSError('image file is truncated')
+        im = Image.open(io.BytesIO(data+_END_OF_JPEG))
         notes.append('no end marker')
     return im, notes
 
-def _is_whole(jpeg):
-    "Whether a JPEG without its end marker holds all pixels: then what follows it does not change them"
-    def pixels(pad): return Image.open(io.BytesIO(jpeg.rstrip(b'\xff')+pad*64+b'\xff\xd9')).tobytes()
-    try: return pixels(b'\0')==pixels(b'\x55')
-    except OSError: return False
-
-# %% ../../nbs/engine/pictures.ipynb #e4e3592e
-def _rgb(im):
-    "An RGB picture from one of any mode"
-    if im.mode=='F': raise ValueError('pixels are floating-point numbers of no known range')
-    if im.mode.startswith('I'): # 16 bits: keep the upper eight
-        x = np.asarray(im)
-        im = Image.fromarray((x>>8 if x.max()>255 else x).clip(0, 255).astype(np.uint8))
-    return im.convert('RGB')
-
 # %% ../../nbs/engine/pictures.ipynb #476af24a
+_TURNS = { # what to do for each of EXIF's orientations; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90}
+
 def open_picture(
-    src:str|Path|bytes, # Image file of any usual kind, or its bytes
+    src:str|Path|bytes, # Image file of any usual kind, or its bytes; a PIL picture is taken as it is
     name:str=None,      # Name of the file, if `src` is bytes
 )->tuple:               # The picture, upright and RGB, and what was repaired ('' for nothing)
-    "Open an image file; raises what Pillow raises if it is broken"
-    if isinstance(src, Image.Image): return _rgb(src), ''
-    is_path = isinstance(src, (str,Path))
-    im,notes = _open(Path(src).read_bytes() if is_path else src, name or (src if is_path else ''))
+    "Open an image file; raises what Pillow raises if it is broken, ValueError if it cannot be used"
+    if isinstance(src, Image.Image):
+        return _to_rgb(src), ''
+    data = src
+    if isinstance(src, (str, Path)):
+        data = Path(src).read_bytes()
+        name = name or src
+    im,notes = _open_bytes(data, name or '')
+    turn = None
     with im:
-        try: turn = _turns.get(im.getexif().get(0x112))
-        except Exception: turn = notes.append('EXIF unreadable')
-        if im.mode not in ('RGB','L'): notes.append(f'converted from {im.mode}')
-        res = _rgb(im)
-    if turn is not None: notes.append('turned upright'); res = res.transpose(turn)
-    return res, ', '.join(notes)
+        try:
+            turn = _TURNS.get(im.getexif().get(0x112))
+        except Exception: # whatever Pillow says of broken EXIF data; the picture may be good
+            notes.append('EXIF unreadable')
+        if im.mode not in ('RGB', 'L'):
+            notes.append(f'converted from {im.mode}')
+        upright = _to_rgb(im)
+    if turn is not None:
+        notes.append('turned upright')
+        upright = upright.transpose(turn)
+    return upright, ', '.join(notes)
