@@ -26,13 +26,13 @@ def watch(event, args):
         seen += 1
         if seen>int(after): os.kill(os.getpid(), signal.SIGKILL)
 
-add = packing.Growing.add
+add = packing.FileWriter.add
 def slow_add(self, *args):
     time.sleep(.005)
     add(self, *args)
 
 print('ready', flush=True)
 sys.stdin.readline()
-packing.CHUNK,packing.SAVE_EVERY,packing.Growing.add = 4,0,slow_add
+packing.CHUNK,packing.SAVE_EVERY,packing.FileWriter.add = 4,0,slow_add
 if place!='never': sys.addaudithook(watch)
 prepare(src, dst, size=32, storage=storage, workers=2, max_bad=.5)

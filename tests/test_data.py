@@ -9,7 +9,7 @@ from alexnet_nb.data import Loader, Pack, prepare, read_square
 from alexnet_nb.engine import packing
 from alexnet_nb.engine.core import Refusal
 from alexnet_nb.engine.demo import draw
-from alexnet_nb.engine.packing import Growing
+from alexnet_nb.engine.packing import ArrayWriter, Decoded, FileWriter, Journal
 from alexnet_nb.engine.pictures import open_picture
 from alexnet_nb.engine.sources import find_source, ilsvrc_words, read_synsets
 from alexnet_nb.tools.commands import alexnet_prepare
@@ -299,19 +299,17 @@ def test_killed(tmp_path, form, storage):
     assert sorted(o.name for o in p.path.iterdir())==sorted(o.name for o in want.path.iterdir())
     assert not list(tmp_path.glob('*.partial'))
 
-def test_notes_cut_off(want, tmp_path):
+def test_notes_cut_off(tmp_path):
     "Notes that no state knows are cut off, and the next state does not count them: nothing is filled up with zeros"
-    (tmp_path/'work').mkdir()
-    src = find_source(want.path.parent/'folders')
-    def again(): return Growing(tmp_path, src, 'train', 32, 0)
-    def note(g, i): g.add([i], [], np.empty((0,32,32,3), np.uint8), 0, 0, {i:('refused','why')}); g.log.flush()
+    def again(): return ArrayWriter(tmp_path/'train_images.npy', Journal(tmp_path, 'train', 60), (32,32,3))
+    def note(g, i): g.add(Decoded([i], [], [], {}, {i:('refused','why')})); g.journal.notes.flush()
     note(again(), 0)  # killed before the state was saved
     again().save()   # killed before the next note
     g = again()
     note(g, 0)
     g.save()
     again()
-    assert (tmp_path/'work/train_notes.jsonl').read_text()=='[0, "refused", "why"]\n'
+    assert (tmp_path/'train_notes.jsonl').read_text()=='[0, "refused", "why"]\n'
 
 @pytest.mark.parametrize('place', ['rmtree+2', 'pack+0'])
 def test_killed_while_clearing_up(want, tmp_path, place):
@@ -324,7 +322,7 @@ def test_killed_while_clearing_up(want, tmp_path, place):
 
 def test_interrupted_late(want, tmp_path, monkeypatch):
     "Ctrl-C, or a disk that fills up, after the state was written: what is done is kept, and the same call goes on"
-    src,old = want.path.parent/'folders',Growing.add
+    src,old = want.path.parent/'folders',FileWriter.add
     monkeypatch.setattr(packing, 'SAVE_EVERY', 0)
     monkeypatch.setattr(packing, 'CHUNK', 4)
     for e in (KeyboardInterrupt(), OSError(28, 'No space left on device')):
@@ -333,10 +331,10 @@ def test_interrupted_late(want, tmp_path, monkeypatch):
             if next(n)==6: raise e
             time.sleep(.02)
             old(self, *a)
-        monkeypatch.setattr(Growing, 'add', add)
+        monkeypatch.setattr(FileWriter, 'add', add)
         with pytest.raises((KeyboardInterrupt,Refusal), match='the same command goes on'): prepare(src, tmp_path/'p', size=32)
         assert (tmp_path/'p.partial/work/train_state.npz').exists() and not (tmp_path/'p').exists()
-    monkeypatch.setattr(Growing, 'add', old)
+    monkeypatch.setattr(FileWriter, 'add', old)
     said = []
     p = prepare(src, tmp_path/'p', size=32, tell=said.append)
     assert same(p, want) and said==['going on with what is there']
