@@ -78,7 +78,7 @@ class Pack:
             return np.load(self.path/f'{split}_images.npy', mmap_mode='r')
         return Jpegs(self.path/f'{split}_jpeg.bin', self.path/f'{split}_offsets.npy', self.size)
 
-    def labels(self, split='train'):
+    def labels(self, split='train'): # 'train', 'val', and 'test' where there is one
         "The classes of the images of a split, int32 (N,)"
         return np.load(self.path/f'{split}_labels.npy')
 

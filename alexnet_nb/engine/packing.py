@@ -84,8 +84,8 @@ class Journal:
         self.sums = state
         return noted
 
-    def add(self, decoded:Decoded):
-        "Remember what a job made"
+    def add(self, decoded:Decoded): # What a job made
+        "Remember it"
         self.visited[self.done:self.done+len(decoded.numbers)] = decoded.numbers
         self.done += len(decoded.numbers)
         self.ok[decoded.good] = True
@@ -94,13 +94,13 @@ class Journal:
         for i,note in decoded.notes.items():
             self.notes.write(json.dumps([int(i), *note])+'\n')
 
-    def snapshot(self):
+    def snapshot(self)->dict:
         "The present state, which stays as it is when more is added"
         self.notes.flush()
         at = [self.done, self.end, self.notes.tell()]
         return dict(self.sums, visited=self.visited, ok=self.ok.copy(), sizes=self.sizes.copy(), at=at)
 
-    def write(self, state:dict):
+    def write(self, state:dict): # From `snapshot`
         "Put a snapshot on the disk, the notes that it counts first"
         os.fsync(self.notes.fileno())
         with writing(self.path) as f:
@@ -115,27 +115,30 @@ class Journal:
 class FileWriter:
     "A file that grows, and the journal of what is in it"
     head = 0 # bytes before the first row
-    def __init__(self, path, journal):
+    def __init__(self,
+        path:Path,       # The file; it is gone on with if it is there
+        journal:Journal, # What is done of it
+    ):
         self.journal = journal
         self.file = open(path, 'r+b' if path.exists() else 'w+b')
 
-    def encode(self, x):
+    def encode(self, x): # uint8 rows (n,…)
         "What is stored of the rows `x`; runs in the threads that decode"
         return x
 
-    def append(self, data):
+    def append(self, data): # Bytes, or an array of them
         "Write behind what counts"
         self.file.seek(self.head+self.journal.end)
         self.journal.end += self.file.write(data)
 
-    def add(self, decoded:Decoded):
-        "Take what a job made; jobs come in the order of the source"
+    def add(self, decoded:Decoded): # What a job made
+        "Take the rows of a job; jobs come in the order of the source"
         self.journal.add(decoded)
         if decoded.good:
-            self.put(decoded.good, decoded.rows)
+            self._put(decoded.good, decoded.rows)
 
-    def save(self, pool=None):
-        "Put the present state on the disk; in the background if there is a `pool`"
+    def save(self, pool=None): # ThreadPoolExecutor that does it in the background
+        "Put the present state on the disk; with a `pool`, return a future"
         self.file.flush()
         state = self.journal.snapshot()
         def write():
@@ -146,14 +149,14 @@ class FileWriter:
     def finish(self):
         "Complete the files when all images came; return the numbers of those that are kept. May be done twice"
         keep = np.flatnonzero(self.journal.ok)
-        self.complete(keep)
+        self._complete(keep)
         for f in (self.file, self.journal.notes):
             f.flush()
             os.fsync(f.fileno())
             f.close()
         return keep
 
-# %% ../../nbs/engine/packing.ipynb #674cb930
+# %% ../../nbs/engine/packing.ipynb #c3856d2f
 class ArrayWriter(FileWriter):
     "Appends rows of bytes to a .npy file, in the order in which they come"
     def __init__(self,
@@ -174,10 +177,10 @@ class ArrayWriter(FileWriter):
         np.lib.format.write_array_header_1_0(f, dict(descr='|u1', fortran_order=False, shape=(n, *self.shape)))
         return f.getvalue()
 
-    def put(self, good, rows):
+    def _put(self, good, rows):
         self.append(rows)
 
-    def complete(self, keep):
+    def _complete(self, keep):
         header = self._header(len(keep))
         assert len(header)==self.head, 'numpy changed the length of its header'
         self.file.seek(0)
@@ -187,14 +190,14 @@ class ArrayWriter(FileWriter):
 # %% ../../nbs/engine/packing.ipynb #9ceb7c0c
 class PlaceWriter(ArrayWriter):
     "Puts rows in their own places in a .npy file, and closes the gaps at the end"
-    def put(self, good, rows):
+    def _put(self, good, rows):
         for i,row in zip(good, rows):
             self.file.seek(self.head+i*self.row)
             self.file.write(row)
 
-    def complete(self, keep):
+    def _complete(self, keep):
         self._close_gaps(keep)
-        super().complete(keep)
+        super()._complete(keep)
 
     def _block(self, j): # the copy of the rows from `j` on
         return self.journal.folder/f'{self.journal.name}_block_{j}'
@@ -246,11 +249,11 @@ class JpegWriter(FileWriter):
             Image.fromarray(picture).save(f, 'JPEG', quality=self.quality)
         return [f.getvalue() for f in files]
 
-    def put(self, good, rows):
+    def _put(self, good, rows):
         self.journal.sizes[good] = [len(o) for o in rows]
         self.append(b''.join(rows))
 
-    def complete(self, keep):
+    def _complete(self, keep):
         if self.in_order:
             self.file.truncate(self.journal.end)
         else:
@@ -285,12 +288,17 @@ class Jpegs:
     def __len__(self):
         return self.shape[0]
 
-    def decode(self, i):
-        "Picture number `i`"
+    def decode(self, i:int): # Number of a picture, from 0
+        "One picture, uint8 (S,S,3)"
         return np.asarray(Image.open(io.BytesIO(self.data[self.ends[i]:self.ends[i+1]])))
 
-    def take(self, numbers, axis, out, mode):
-        "Put the pictures `numbers` into the array `out`; the arguments are those of numpy's `take`, `axis` is 0"
+    def take(self,
+        numbers,        # Of the pictures
+        axis:int,       # 0
+        out:np.ndarray, # Where they go, uint8 (n,S,S,3)
+        mode:str,       # Not used; numbers out of range are errors
+    ):
+        "Decode some pictures into an array, called as numpy's `take`"
         for x,i in zip(out, numbers):
             x[:] = self.decode(i)
 
