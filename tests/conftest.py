@@ -1,6 +1,8 @@
 "Fixtures shared by the tests. A test that asks for `nb` runs once for each notebook."
-import io, json, os, signal, subprocess, sys, tempfile, time
+import atexit, io, json, os, shutil, signal, subprocess, sys, tempfile, time
+from configparser import ConfigParser
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
@@ -69,7 +71,7 @@ class Started:
         self.cmd = [str(o) for o in cmd]
         self._mark = f'{os.getpid()}-{time.monotonic_ns()}'
         self._files = [tempfile.TemporaryFile() for _ in range(2)]
-        env = {**os.environ, 'ALEXNET_NB_TEST':self._mark, **(env or {})}
+        env = {**os.environ, 'PYTHONPATH':str(root), 'ALEXNET_NB_TEST':self._mark, **(env or {})}
         env['PYTHONFAULTHANDLER'] = '1' # where all threads are is printed if the process has to be ended by SIGABRT
         env.pop('IN_TEST', None)        # of nbdev
         self.popen = subprocess.Popen(self.cmd, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=self._files[0],
@@ -161,7 +163,27 @@ def py():
 
 # --- Commands
 
-bin = Path(sys.executable).parent # where the scripts of the installed package are
+def settings():
+    "The section of settings.ini"
+    ini = ConfigParser(delimiters=['='])
+    ini.read(root/'settings.ini')
+    return ini['DEFAULT']
+
+def entry_points():
+    "[(command, module, function)]"
+    return [tuple(o.replace('=', ':').split(':')) for o in settings()['console_scripts'].split()]
+
+@cache
+def scripts():
+    "A folder with the scripts that pip makes of the entry points; they run what is in this repository"
+    d = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, d)
+    for name,module,f in entry_points():
+        (d/name).write_text(f'#!{sys.executable}\nimport sys\nfrom {module} import {f}\nsys.exit({f}())\n')
+        (d/name).chmod(0o755)
+    return d
+
+def script(name): return scripts()/name
 
 def call(
     command,  # One of the commands
@@ -185,6 +207,32 @@ def fine(r):
 
 def refused(r, *parts):
     "The promise for bad input: exit code 2, one line on stderr that says what, no traceback"
-    lines = [o for o in r.stderr.splitlines() if '/s]' not in o and '0%|' not in o] # without those of progress
+    lines = [o for o in r.stderr.splitlines() if '%|' not in o] # without those of progress
     assert r.returncode==2 and len(lines)==1, r.stderr
     for p in parts: assert str(p) in lines[0], lines[0]
+
+@pytest.fixture(scope='session')
+def demo_pack(tmp_path_factory):
+    "A folder with 370 drawn pictures of ten classes, and a pack of them. Read only"
+    from alexnet_nb.data import prepare
+    from alexnet_nb.engine.demo import demo
+    d = tmp_path_factory.mktemp('demo')
+    prepare(demo(d/'pictures', n_train=32, n_val=5), d/'pack', size=64)
+    return d
+
+@pytest.fixture
+def temp_dir(tmp_path, monkeypatch):
+    "Folder of temporary files for this test, so that what is left behind is seen"
+    d = tmp_path/'temp'
+    d.mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(d))
+    monkeypatch.setenv('TMPDIR', str(d)) # for processes
+    return d
+
+@pytest.fixture
+def same_threads():
+    "PyTorch has as many threads after the test as before"
+    import torch
+    n = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n)

@@ -1,11 +1,10 @@
 "Guards of the repository: the form of the notebooks, and what is made from them"
-import ast, io, re, runpy, shutil, subprocess, tokenize, zipfile
+import ast, importlib, inspect, io, re, runpy, shutil, tokenize, zipfile
 from base64 import b64decode
-from configparser import ConfigParser
 from itertools import takewhile
 from pathlib import Path
 import pytest, yaml
-from conftest import text
+from conftest import call, entry_points, fine, run, settings, text
 
 marks = {'slow', 'gpu', 'notest'}
 nbdev_words = marks | {'default_exp', 'export', 'exports', 'exporti', 'exec_doc', 'hide', 'filter_stream'}
@@ -24,11 +23,6 @@ def module(nb):
     return [m for o in code(nb) for m in re.findall(r'^#\s*\|\s*default_exp\s+(\S+)', o.source, re.M)]
 
 def page(nb): return re.sub(r'^\d+[a-z0-9]*_', '', nb.path.stem.lower())
-def settings(repo):
-    ini = ConfigParser(delimiters=['='])
-    ini.read(repo/'settings.ini')
-    return ini['DEFAULT']
-
 def data(nb):
     "Cell, type and content of all outputs of a notebook"
     for c in code(nb):
@@ -121,7 +115,7 @@ def test_all_are_tested(notebooks, repo):
     assert notebooks, 'no notebooks'
     assert not list((repo/'nbs').rglob('.notest')), 'a .notest file keeps a folder from being tested'
     for o in notebooks: assert '\n- skip_exec' not in o.cells[0].source, f'{o.name} is never run'
-    assert set(settings(repo)['tst_flags'].split())==marks
+    assert set(settings()['tst_flags'].split())==marks
 
 def test_sidebar(notebooks, repo):
     def files(o):
@@ -172,8 +166,7 @@ def test_names_become_links(repo):
 def test_no_data_in_git(repo):
     "Only tests/fixtures/ holds packs and weights, made of a few drawn pictures, and it stays small"
     if not (repo/'.git').exists(): pytest.skip('not a git checkout')
-    cmd = 'git ls-files -co --exclude-standard'.split()
-    names = subprocess.run(cmd, cwd=repo, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = fine(run('git', 'ls-files', '-co', '--exclude-standard', cwd=repo)).stdout.splitlines()
     kinds = '.jpg .jpeg .png .npy .npz .bin .pt .pth .safetensors .onnx .tar .zip .gz .xz .parquet'.split()
     files = [repo/o for o in names if (repo/o).is_file()]
     drawn = [o for o in files if o.is_relative_to(repo/'tests'/'fixtures')]
@@ -262,21 +255,15 @@ def test_quiet_import(repo, py):
     res = py('-B', '-c', quiet.format(others=sorted(others), mods=mods))
     assert res.returncode==0, res.stderr
 
-def scripts(repo): return [re.split('[=:]', o) for o in settings(repo)['console_scripts'].split()]
-
-def test_commands(repo, py, tmp_path):
+@pytest.mark.parametrize('name,module,function', entry_points())
+def test_help(name, module, function, monkeypatch):
     "Each command exists, and its --help says something about each option"
-    assert scripts(repo)
-    for name, mod, func in scripts(repo):
-        f = tmp_path/name
-        f.write_text(f'from {mod} import {func}\nif __name__=="__main__": {func}()\n')
-        res = py(f, '--help', COLUMNS='200')
-        assert res.returncode==0, f'{name} --help: {res.stderr}'
-        path = repo/(mod.replace('.', '/')+'.py')
-        fn = next(o for o in ast.parse(path.read_text()).body if getattr(o, 'name', '')==func)
-        for a in fn.args.args + fn.args.kwonlyargs:
-            line = re.search(rf'^ +(--(no-)?{a.arg}( \S+)?|{a.arg}) {{2,}}(?!\(default)\S', res.stdout, re.M)
-            assert line, f'{name} --help says nothing about {a.arg}:\n{res.stdout}'
+    monkeypatch.setenv('COLUMNS', '200')
+    command = getattr(importlib.import_module(module), function)
+    said = fine(call(command, '--help')).stdout
+    for a in inspect.signature(command).parameters:
+        line = re.search(rf'^ +(--(no-)?{a}( \S+)?|{a}) {{2,}}(?!\(default)\S', said, re.M)
+        assert line, f'{name} --help says nothing about {a}:\n{said}'
 
 def test_wheel(repo, py, tmp_path):
     "What a user installs: all modules, the index for links, both groups of entry points, no tools"
@@ -294,7 +281,7 @@ def test_wheel(repo, py, tmp_path):
     info = next(Path(o).parent.as_posix() for o in names if o.endswith('.dist-info/METADATA'))
     entry = z.read(f'{info}/entry_points.txt').decode()
     assert '[console_scripts]' in entry and '[nbdev]' in entry and 'alexnet_nb._modidx:d' in entry
-    for name,*_ in scripts(repo): assert re.search(rf'^{name} *=', entry, re.M), f'{name} is not installed'
+    for name,*_ in entry_points(): assert re.search(rf'^{name} *=', entry, re.M), f'{name} is not installed'
     meta = z.read(f'{info}/METADATA').decode()
     assert re.search(r'^License(-Expression)?: Apache-2.0$', meta, re.M)
     assert any(o.endswith('LICENSE') for o in names)
@@ -302,5 +289,5 @@ def test_wheel(repo, py, tmp_path):
     assert needs and not any('nbdev' in o or 'pytest' in o for o in needs)
 
 def test_run_script(repo):
-    assert subprocess.run(['bash', '-n', repo/'.ci'/'run']).returncode==0
+    assert run('bash', '-n', repo/'.ci'/'run').returncode==0
     assert (repo/'.ci'/'run').stat().st_mode & 0o100, '.ci/run is not executable'
