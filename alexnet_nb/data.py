@@ -15,8 +15,8 @@ import numpy as np, PIL, torch
 from PIL import Image
 
 from .engine.core import Refusal, mix, write_text
-from .engine.packing import (ArrayWriter, Jpegs, JpegWriter, Journal, PlaceWriter, building, check_files,
-                                       check_room, describe_files, fill, map_ahead, sum_files)
+from .engine.packing import ArrayWriter, Jpegs, JpegWriter, Journal, PlaceWriter
+from .engine.packing import building, check_files, check_room, describe_files, fill, map_ahead, sum_files
 from .engine.pictures import open_picture
 from .engine.sources import differences, find_source, ilsvrc_words, load_source
 
