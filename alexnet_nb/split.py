@@ -145,7 +145,7 @@ def merge_state(
 
 # %% ../nbs/03_split.ipynb #da74c2be
 def _send(x, device, seen, into, src, dst, is_gradient):
-    "Copy `x` to `device` without waiting; all traffic passes here, and is noted if someone wants to know"
+    "Copy `x` to `device` without waiting; all traffic passes here, and `seen` notes it if it is a list"
     if seen is not None:
         seen.append((into, src, dst, is_gradient, x.numel()))
     return x.to(device, non_blocking=True)
@@ -275,7 +275,7 @@ class Columns(nn.Module):
         for name,device in zip('ab', devices):
             mine = {k[2:]:v for k,v in halves.items() if k.startswith(f'{name}.')}
             setattr(self, name, _Column(model, mine, device))
-        self._seen = None     # A list while somebody counts
+        self._seen = None     # A list while `crossings` counts
         self.own_masks = True # Does each column draw its own masks of dropout? If not, they may have the same seed
         self.train(model.training)
 
@@ -350,7 +350,7 @@ def fit_state(
     sd:dict, # Tensors of the one-device layout, as files have them
     model,   # A network, or one in columns
 )->dict:     # The same under the names of `model`
-    "Tensors of a file, as a network on one device or in columns wants them"
+    "Give the tensors of a file the names that `model` uses, on one device or in columns"
     if isinstance(model, Columns):
         return split_state(sd, model.spec)
     return sd
