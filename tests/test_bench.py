@@ -69,10 +69,10 @@ def test_step(bench, tmp_path):
 def test_compiled(tmp_path):
     "A compiled network takes part"
     code = """if 1:
-        from alexnet_nb.tools.bench import Mode, Options, _can_compile, _trainer
-        o = Options(device='cpu', batch_size=2, width=.25, size=64, compile=True)
-        assert _can_compile(o) and not _can_compile(Options(device='cpu'))
-        _trainer(o, 'one_column', Mode(compile=True))()"""
+        from alexnet_nb.tools.bench import Mode, Options, make_step, random_batch, step_jobs
+        job = step_jobs(Options(device='cpu', batch_size=2, width=.25, size=64, compile=True))[-1]()
+        assert 'code2012, fp32 compiled' in job.calls, list(job.calls)
+        make_step('one_column', Mode(compile=True), width=.25, size=64)(*random_batch(2, 64))"""
     fine(run(sys.executable, '-c', code, timeout=280))
 
 def test_optimizer_and_end_to_end(bench, tmp_path, temp_dir):

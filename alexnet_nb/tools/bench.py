@@ -593,7 +593,9 @@ class PictureFiles:
             _resize_shorter(Image.open(path), self.side).save(_file_of_class(self.folder/'small', i), quality=90)
         return self.folder/'small'
 
-    def make_pack(self, storage):
+    def make_pack(self,
+        storage:str, # raw or jpeg
+    ):
         "Make a pack of all files with one thread, in silence"
         shutil.rmtree(self.folder/storage, ignore_errors=True)
         with redirect_stderr(io.StringIO()):
