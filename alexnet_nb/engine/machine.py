@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['deal_devices', 'get_device', 'arithmetic', 'repeatable', 'parse_time', 'keep_memory', 'memory_bytes', 'core_count',
-           'StopSignals']
+           'StopSignals', 'explain_errors', 'working']
 
 # %% ../../nbs/engine/machine.ipynb #50c8e9f4
 import ctypes, math, os, re, signal, threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -62,48 +62,68 @@ def arithmetic(
     device:torch.device,  # Where the products are computed
 ):                        # A context
     "Let a GPU multiply in the precision that was asked for, and choose its algorithms by trying; undone at the end"
-    if device.type!='cuda': yield; return
-    cuda,cudnn,tf32 = torch.backends.cuda.matmul,torch.backends.cudnn,precision!='fp32'
-    was = cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark
-    cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark = tf32,tf32,not torch.are_deterministic_algorithms_enabled()
-    try: yield
-    finally: cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark = was
+    if device.type!='cuda':
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    cudnn = torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    matmul.allow_tf32 = precision!='fp32'
+    cudnn.allow_tf32 = precision!='fp32'
+    cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
 
 @contextmanager
 def repeatable(
     wish:bool, # Is it asked for?
 ):             # A context
     "Let PyTorch take only what gives the same bits every time; undone at the end"
-    if not wish: yield; return
-    was = torch.are_deterministic_algorithms_enabled()
+    if not wish:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
     os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8') # without it cuBLAS may take another way at any time
     torch.use_deterministic_algorithms(True)
-    try: yield
-    finally: torch.use_deterministic_algorithms(was)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 def parse_time(
     budget, # Minutes, or words such as 90m and 2h; None for no limit
 )->float:   # Seconds; raises `Refusal` for other words
     "Of a number of minutes, or of words such as 90m and 2h"
-    if budget is None: return math.inf
-    m = re.fullmatch(r'(\d+\.?\d*|\.\d+) *([smhd]?)', str(budget))
-    s = float(m[1])*dict(s=1, m=60, h=3600, d=86400)[m[2] or 'm'] if m else 0
-    if not s: raise Refusal(f'time_budget {budget!r}: expected minutes, or a number followed by s, m, h or d')
-    return s
+    if budget is None:
+        return math.inf
+    match = re.fullmatch(r'(\d+\.?\d*|\.\d+) *([smhd]?)', str(budget))
+    if not match or float(match[1])==0:
+        raise Refusal(f'time_budget {budget!r}: expected minutes, or a number followed by s, m, h or d')
+    return float(match[1])*dict(s=1, m=60, h=3600, d=86400)[match[2] or 'm']
 
 # %% ../../nbs/engine/machine.ipynb #5478587c
-def _malloc(keep):
+def _tell_malloc(keep):
     "Tell the C library what to do with memory that is freed; False if it does not listen (glibc does)"
-    try: mallopt,trim = ctypes.CDLL(None).mallopt,ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError): return False
-    top,large,most = -1,-3,-4 # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX
-    if keep: mallopt(most, 0); mallopt(top, -1)
-    else: # as it arranges itself after some large arrays
-        mallopt(most, 65536); mallopt(large, 2**25); mallopt(top, 2**26)
-        trim(0)
+    try:
+        library = ctypes.CDLL(None)
+        mallopt = library.mallopt
+        trim = library.malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return False
+    trim_threshold,mmap_threshold,mmap_max = -1,-3,-4 # the library's numbers for M_TRIM_THRESHOLD and so on
+    if keep:
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, -1)
+        return True
+    mallopt(mmap_max, 65536) # as it arranges itself after some large arrays
+    mallopt(mmap_threshold, 2**25)
+    mallopt(trim_threshold, 2**26)
+    trim(0)
     return True
 
-_keeping = 0
+_keeping = 0 # contexts of keep_memory that are open
 
 @contextmanager
 def keep_memory(
@@ -111,13 +131,18 @@ def keep_memory(
 ):                # A context; for the whole process, and undone when the last one ends
     "Use memory again that was freed, instead of giving it back to the system and asking for more"
     global _keeping
-    if torch.device(device).type!='cpu': yield; return
+    if torch.device(device).type!='cpu':
+        yield
+        return
     _keeping += 1
-    if _keeping==1: _malloc(True)
-    try: yield
+    if _keeping==1:
+        _tell_malloc(True)
+    try:
+        yield
     finally:
         _keeping -= 1
-        if not _keeping: _malloc(False)
+        if not _keeping:
+            _tell_malloc(False)
 
 # %% ../../nbs/engine/machine.ipynb #58bbbdde
 def memory_bytes()->tuple: # All, and free
@@ -125,26 +150,65 @@ def memory_bytes()->tuple: # All, and free
     try:
         rows = dict(o.split(':') for o in Path('/proc/meminfo').read_text().splitlines())
         total,free = (int(rows[k].split()[0])*1024 for k in ('MemTotal','MemAvailable'))
-    except (OSError, KeyError, ValueError): return None,None
-    try: most = int(Path('/sys/fs/cgroup/memory.max').read_text()) # of a container
-    except (OSError, ValueError): return total,free
-    return min(total, most),min(free, most)
+    except (OSError, KeyError, ValueError):
+        return None, None
+    try:
+        most = int(Path('/sys/fs/cgroup/memory.max').read_text()) # of a container
+    except (OSError, ValueError):
+        return total, free
+    return min(total, most), min(free, most)
 
 def core_count()->int: # Cores that this process may use
     "How many cores there are"
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 # %% ../../nbs/engine/machine.ipynb #893087d5
 class StopSignals:
     "Within this context, Ctrl-C and SIGTERM only set `asked`; a second Ctrl-C interrupts at once"
     def __enter__(self):
         self.asked = False
-        self.old = {}
-        if threading.current_thread() is threading.main_thread():
-            for s in (signal.SIGINT, signal.SIGTERM): self.old[s] = signal.signal(s, self._on)
+        self.before = {}
+        if threading.current_thread() is threading.main_thread(): # no other may
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._note)
         return self
-    def _on(self, num, frame):
-        if self.asked and num==signal.SIGINT: raise KeyboardInterrupt
+
+    def _note(self, number, frame):
+        if self.asked and number==signal.SIGINT:
+            raise KeyboardInterrupt
         self.asked = True
-    def __exit__(self, *_):
-        for s,h in self.old.items(): signal.signal(s, h)
+
+    def __exit__(self, *error):
+        for number,action in self.before.items():
+            signal.signal(number, action)
+
+@contextmanager
+def explain_errors(
+    device,   # Where the work is done
+    hint:str, # What to do where the memory is not enough
+):            # A context
+    "Say in one line how to go on where the memory is not enough, or where an operation cannot repeat itself"
+    try:
+        yield
+    except RuntimeError as e:
+        text = str(e)
+        if 'deterministic' in text:
+            raise Refusal(f'{device}: --deterministic: {text.splitlines()[0]}') from e
+        if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in text:
+            raise
+        raise Refusal(f'{device}: out of memory {hint}') from e
+
+@contextmanager
+def working(
+    device:torch.device, # Where the work is done
+    precision:str,       # fp32, tf32 or bf16
+    deterministic:bool,  # Take only what gives the same bits every time
+    hint:str,            # What to do where the memory is not enough
+):                       # A context, which gives a StopSignals
+    "Prepare the machine for long work: precision, memory, signals, errors in one line; all of it is undone at the end"
+    with ExitStack() as stack:
+        for o in (repeatable(deterministic), arithmetic(precision, device), keep_memory(device), explain_errors(device, hint)):
+            stack.enter_context(o)
+        yield stack.enter_context(StopSignals())
