@@ -382,4 +382,4 @@ def alexnet_reproduce(
         folder = f'runs/{name}-{Path(pack).name}' if pack else f'runs/{name}'
     card = Path(out or Path(folder)/'card.json')
     with keep_memory(get_device(device)):
-        EXPERIMENTS[name](pack, Path(folder), card, **given)
+        EXPERIMENTS[name].run(pack, Path(folder), card, **given)
