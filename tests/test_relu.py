@@ -1,15 +1,13 @@
 "Figure 1 as its users meet it: killed at any moment, and started again"
 import json, signal
-from functools import partial
 
 import numpy as np, pytest
 from PIL import Image
 
-from alexnet_nb.tools import experiments
-from alexnet_nb.tools.commands import alexnet_reproduce
-from conftest import call, fine, script, start
+from alexnet_nb.tools.experiments import EXPERIMENTS
+from conftest import script, start
 
-small = '--only relu,tanh --lr .01 --max_epochs 2 --seeds 2'.split()
+small = dict(lr='.01', max_epochs=2, seeds=2)
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory):
@@ -21,20 +19,26 @@ def pictures(tmp_path_factory):
         Image.fromarray(rng.integers(0, 255, (32,32,3), np.uint8)).save(f)
     return d
 
-def curves(card):
-    return json.loads(card.read_text())['spread']['curves']
+def finish(pictures, folder):
+    "Run the experiment to its end in this process; its steps are timed only once, which is most of the work otherwise"
+    return EXPERIMENTS['figure1'].run(pictures, folder, folder/'card.json', **small, timing_rounds=1)
 
-def test_killed_and_resumed(pictures, tmp_path, monkeypatch):
+def curves(folder):
+    return json.loads((folder/'card.json').read_text())['spread']['curves']
+
+def test_killed_and_resumed(pictures, tmp_path, capsys):
     "kill -9 again and again; the curves are those of a run that nobody disturbed"
-    monkeypatch.setattr(experiments, 'step_times', partial(experiments.step_times, rounds=1)) # they take most of the time
-    r = fine(call(alexnet_reproduce, 'figure1', pictures, '--folder', tmp_path/'whole', *small))
-    assert 'not reached in 2 epochs' in r.stdout
-    args = 'figure1', pictures, '--folder', tmp_path/'parts', *small
+    whole,parts = tmp_path/'whole',tmp_path/'parts'
+    card = finish(pictures, whole)
+    assert 'not reached in 2 epochs' in capsys.readouterr().out
+    assert card.wall_s>0
+    options = [o for k,v in small.items() for o in (f'--{k}', v)]
     for n in (1, 3):
-        p = start(script('alexnet_reproduce'), *args)
-        p.wait_for(lambda: len(list((tmp_path/'parts').glob('*.pt')))>=n)
+        p = start(script('alexnet_reproduce'), 'figure1', pictures, '--folder', parts, *options)
+        p.wait_for(lambda: len(list(parts.glob('*.pt')))>=n)
         p.send(signal.SIGKILL)
         assert p.wait(60).returncode==-signal.SIGKILL, 'ended before it could be killed'
-    assert not (tmp_path/'parts/card.json').exists()
-    fine(call(alexnet_reproduce, *args))
-    assert curves(tmp_path/'parts/card.json')==curves(tmp_path/'whole/card.json')
+    assert not (parts/'card.json').exists()
+    card = finish(pictures, parts)
+    assert curves(parts)==curves(whole)
+    assert card.wall_s is None # a part of the time was spent before

@@ -269,7 +269,7 @@ def describe_autopsy(
     return '\n'.join(f"{k:30} plateau ends at step {v['plateaus']}, spread of logits {v['logits']:.2g}"
                      for k,v in card.value.items())
 
-# %% ../../nbs/tools/experiments.ipynb #f2bffe48
+# %% ../../nbs/tools/experiments.ipynb #d9dbe549
 def _read_rates(acts, lr):
     "From words such as .002 or .002,.008: the rates that each activation may choose from"
     if lr is None:
@@ -284,7 +284,7 @@ def _read_rates(acts, lr):
         rates = rates*len(acts)
     return {act:(rate,) for act,rate in zip(acts, rates)}
 
-def _list_ways(s):
+def _vary_step(s):
     "The step of ReLU as one writes it first, and with one change after the other"
     ways = {}
     for precision in ('fp32','bf16'):
@@ -324,7 +324,7 @@ def measure_figure1(
     runs = figure1(data, folder, acts, seeds, max_epochs, setting, rates=rates)
     steps = {k:(replace(setting, act=k), {}) for k in ACTIVATIONS}
     if ways:
-        steps |= _list_ways(setting)
+        steps |= _vary_step(setting)
     ms = time_steps(data, steps, timing_rounds)
     return Card(
         name=f'Figure 1: {variant}, {precision}, {len(data):,} images', value=compute_values(runs, ms),
