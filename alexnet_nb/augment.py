@@ -21,7 +21,7 @@ class InputSpec:
     "How images reach the network: crops, mean and colour noise"
     crops:str = 'image'       # A crop and a flip per 'image', or per 'chunk' of 32 consecutive ones; '': the centre
     mirror:bool = True        # Mirror half of them
-    mean:str = 'crop'         # Subtract the mean image at the 'crop' or its 'centre'; 'channel': means, and / std
+    mean:str = 'crop'         # Subtracted: the mean image at the 'crop', its 'centre', or 'channel' means (then / std)
     colour:str = 'eigenvalue' # Scale of the noise along each component: 'eigenvalue', 'std', or '' for none
     unit:float = 255.         # Grey levels that count as 1 in an eigenvalue: 255 for pixels 0..1, 1 for 0..255
     strength:float = .1       # Standard deviation of the noise in units of that scale
