@@ -158,7 +158,7 @@ def normalize_in_c(
     groups:int,     # Columns of channels that do not see each other
     within:bool,    # Window of 5 x 5 pixels in the same channel instead
 )->torch.Tensor:    # (N,C,H,W): the norm of x, or the gradient of x
-    "The work is shared among as many threads as PyTorch has, this one among them"
+    "The norm or its gradient, computed by as many threads as PyTorch has"
     name,pieces,size,args = _choose_function(x, k, c, groups, within)
     if g is not None:
         layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
@@ -180,7 +180,7 @@ def normalize_half_in_c(
     g:torch.Tensor, # Gradient of the output, or None
     *args,          # As for normalize_in_c: k, c, groups, within
 )->torch.Tensor:    # (N,C,H,W) in half precision
-    "The same, a few images at a time: they become float32, and stay in the cache"
+    "`normalize_in_c` for a few images at a time, which become float32 and stay in the cache"
     y = torch.empty_like(x)
     images = max(1, 2**20*torch.get_num_threads()//x[0].numel())
     gradients = [None]*len(x) if g is None else g.split(images)
