@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 os.environ['MPLBACKEND'] = 'Agg'
+# Networks are small here: a second thread gains little, and where the cores have other work it loses tenfold
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 root = Path(__file__).resolve().parents[1]
 
 slow = pytest.mark.skipif('ALEXNET_NB_LONG' not in os.environ, reason='takes long on few cores: set ALEXNET_NB_LONG')

@@ -1,42 +1,40 @@
 "The tutorial 'ILSVRC from tars to table' on archives of ILSVRC's true structure: every command, to a filled table"
-import hashlib, io, json, os, signal, subprocess, sys, time
+import hashlib, io, json, signal
 import numpy as np, pytest
-from conftest import root
 import rehearsal
+from alexnet_nb.data import Pack, prepare, read_square
+from alexnet_nb.engine.sources import read_synsets
+from alexnet_nb.tools import commands
+from alexnet_nb.tools.cards import Card, table
 from archives import meta_mat
+from conftest import call, fine, script, start
 
-small = '--width .1 --size 56 --epochs 1 --batch_size 128 --device cpu'.split()
-mods = dict(prepare='data', train='results', eval='results', predict='results')
+small = '--width .05 --size 56 --epochs 1 --batch_size 128 --device cpu'.split()
 
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
     "A folder with the archives"
     d = tmp_path_factory.mktemp('rehearsal')
     rehearsal.challenge().archives(d/'archives')
-    for k,m in mods.items():
-        (d/f'alexnet_{k}').write_text(f'from alexnet_nb.{m} import alexnet_{k}\nif __name__=="__main__": alexnet_{k}()\n')
     return d
 
 @pytest.fixture(scope='module')
-def run(py, made):
+def typed(made):
     "Type a command in that folder; its output"
     def f(line):
         name,*args = line.split()
-        r = py(made/name, *args, cwd=made, PYTHONPATH=str(root))
-        assert r.returncode==0, r.stderr
-        return r.stdout
+        return fine(call(getattr(commands, name), *args, cwd=made)).stdout
     return f
 
 @pytest.fixture(scope='module')
-def pack(run, made):
+def pack(typed, made):
     "The pack of the archives, and what its command said"
-    return made/'imagenet', run('alexnet_prepare archives imagenet --size 64')
+    return made/'imagenet', typed('alexnet_prepare archives imagenet --size 64')
 
 def sums(pack): return json.loads((pack/'meta.json').read_text())['sha256']
 
 def test_meta_mat():
     "The table of classes is a MATLAB file: our reader finds every class, and scipy, where it is there, every field"
-    from alexnet_nb.sources import read_synsets
     rows = rehearsal.challenge().synsets()
     data = meta_mat(rows)
     assert read_synsets(data)=={o['ILSVRC2012_ID']:(o['WNID'], o['words']) for o in rows}
@@ -64,7 +62,6 @@ def test_archives(pack):
 
 def test_pixels(pack):
     "A few rows of the pack are the squares of the files that they are named after"
-    from alexnet_nb.data import read_square
     path,_ = pack
     x,names = np.load(path/'train_images.npy', mmap_mode='r'),(path/'train_names.txt').read_text().splitlines()
     for i in range(0, 3000, 271):
@@ -74,7 +71,6 @@ def test_pixels(pack):
 @pytest.mark.parametrize('layout', ['kaggle','folders','parquet'])
 def test_same_pack(pack, layout, tmp_path):
     "Whatever the layout: the same images, the same labels, the same mean, the same colours"
-    from alexnet_nb.data import prepare
     if layout=='parquet': pytest.importorskip('pyarrow')
     said = []
     p = prepare(rehearsal.layouts[layout](rehearsal.challenge(), tmp_path/'src'), tmp_path/'pack', size=64, tell=said.append)
@@ -83,35 +79,30 @@ def test_same_pack(pack, layout, tmp_path):
     assert (tmp_path/'pack/pca.json').read_bytes()==(pack[0]/'pca.json').read_bytes()
     assert p.meta['classes']==json.loads((pack[0]/'meta.json').read_text())['classes']
 
-def test_killed(pack, run, made):
+def test_killed(pack, typed, made):
     "Killed in the middle, the same command makes the same pack"
-    from alexnet_nb.data import Pack
-    cmd = [sys.executable, made/'alexnet_prepare', 'archives', 'again', '--size', '64', '--workers', '1']
-    p = subprocess.Popen(cmd, cwd=made, env=os.environ | dict(PYTHONPATH=str(root)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    end = time.time()+60
-    while time.time()<end and not (made/'again.partial/train_images.npy').exists(): time.sleep(.01)
-    p.send_signal(signal.SIGKILL)
-    p.communicate(timeout=60)
-    assert p.returncode==-signal.SIGKILL and (made/'again.partial').exists() and not (made/'again').exists()
-    run('alexnet_prepare archives again --size 64')
+    p = start(script('alexnet_prepare'), *'archives again --size 64 --workers 1'.split(), cwd=made)
+    p.wait_for((made/'again.partial/train_images.npy').exists)
+    p.send(signal.SIGKILL)
+    assert p.wait(60).returncode==-signal.SIGKILL and (made/'again.partial').exists() and not (made/'again').exists()
+    typed('alexnet_prepare archives again --size 64')
     Pack(made/'again').verify()
     assert sums(made/'again')==sums(pack[0]) and not (made/'again.partial').exists()
 
-def test_to_table(pack, run, made):
+def test_to_table(pack, typed, made):
     "Train, stopped and resumed; errors with one and ten views; predictions; a table of the cards"
-    from alexnet_nb.results import Card, table
     train = ' '.join(['alexnet_train imagenet --run run', *small])
-    assert 'stopped as asked' in run(train+' --steps 5') and not (made/'run/model.safetensors').exists()
-    said = run(train)
+    assert 'stopped as asked' in typed(train+' --steps 5') and not (made/'run/model.safetensors').exists()
+    said = typed(train)
     assert 'going on at step 5' in said and 'guessing: 100%; 1000 images' in said
     one = Card.load(made/'run/card.json')
     assert one.n==1000 and set(one.value)=={f'top-{k} ({w})' for k in (1,5) for w in ('10 views','centre')}
     assert one.pack_sha256==hashlib.sha256(json.dumps(sums(pack[0]), sort_keys=True).encode()).hexdigest()
-    run('alexnet_eval run run --pack imagenet --card average.json')
+    typed('alexnet_eval run run --pack imagenet --card average.json')
     assert Card.load(made/'average.json').value==one.value # of twice the same network
     name,w,b = rehearsal.files()[1][0]
     (made/name).write_bytes(b)
-    assert name in run(f'alexnet_predict run {name} --out p.png') and (made/'p.png').stat().st_size>5000
+    assert name in typed(f'alexnet_predict run {name} --out p.png') and (made/'p.png').stat().st_size>5000
     rows = repr(table([made/'run/card.json', made/'average.json']))
     assert 'imagenet: code2012' in rows and 'imagenet: average' in rows and rows.count('top-1 (10 views)')==2
     print(rows)
