@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'square', 'read_square', 'Pack', 'colour_pca', 'gram', 'prepare', 'check_pack', 'find_images', 'part',
-           'Loader']
+           'Loader', 'stream_batches']
 
 # %% ../nbs/01_data.ipynb #a2d3ade0
 import hashlib, json, os, warnings
@@ -370,3 +370,24 @@ class Loader:
     def __iter__(self):
         with ThreadPoolExecutor(self.workers) as pool:
             yield from map_ahead(pool, self.read, self.batches()[self.start:], self.workers)
+
+# %% ../nbs/01_data.ipynb #1bd1416f
+def stream_batches(
+    pack:Pack,  # Where the images are
+    bs:int,     # Images per batch, of all processes together
+    seed:int=0, # Decides the order
+    step:int=0, # Number of the first batch, counted from the beginning of the first epoch
+    **kw,       # For `Loader`: workers, pin, rank, world
+):              # Yields uint8 (n,S,S,3), int64 (n,); raises `Refusal` if a batch cannot be read
+    "Training batches without end, epoch after epoch"
+    epoch,start = divmod(step, -(-pack.counts['train']//bs))
+    while True:
+        try:
+            yield from Loader(pack, 'train', bs, seed, epoch, start, **kw)
+        except Refusal:
+            raise
+        except Exception as e:
+            raise Refusal(f'{pack.path}: a batch of epoch {epoch+1} cannot be read ({type(e).__name__}: {e}); '
+                          'alexnet_prepare --verify checks a pack') from e
+        epoch += 1
+        start = 0
