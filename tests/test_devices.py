@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
 
-from alexnet_nb.data import demo, prepare
+from alexnet_nb.data import prepare
+from alexnet_nb.engine.demo import demo
 from alexnet_nb.train import Run, train
 from conftest import later, slow
 
@@ -78,7 +79,8 @@ def test_equal(pack, one, tmp_path, n, more):
 double = '''
 import sys, torch, torch.nn.functional as F
 from alexnet_nb.augment import Augment
-from alexnet_nb.data import Pack, mix
+from alexnet_nb.data import Pack
+from alexnet_nb.engine.core import mix
 from alexnet_nb.devices import Share, fit_state, join
 from alexnet_nb.model import AlexNet, save_weights
 from alexnet_nb.train import SGD2012

@@ -6,7 +6,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alexnet_nb.augment import Augment
-from alexnet_nb.data import Pack, Refusal, demo, prepare
+from alexnet_nb.data import Pack, prepare
+from alexnet_nb.engine.core import Refusal
+from alexnet_nb.engine.demo import demo
 from alexnet_nb.model import AlexNet, load_weights, save_weights
 from alexnet_nb.split import apply_layer, columns, crossings, merge, merge_state, split_state
 from alexnet_nb.train import SGD2012, validate

@@ -10,7 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import alexnet_nb.train as T
-from alexnet_nb.data import Loader, Pack, Refusal, demo, prepare
+from alexnet_nb.data import Loader, prepare
+from alexnet_nb.engine.core import Refusal, mix
+from alexnet_nb.engine.demo import demo
+from alexnet_nb.engine.machine import arithmetic, parse_time
 from alexnet_nb.model import AlexNet, get_spec, load_weights, save_weights
 from alexnet_nb.split import columns
 from alexnet_nb.train import SGD2012, Run, Trainer, settings, train
@@ -131,8 +134,8 @@ def test_watch(pack):
     got = {}
     t.opt.register_step_pre_hook(lambda *_: got.update(
         norm=torch.cat([p.grad.flatten() for p in t.model.parameters()]).norm().item()))
-    torch.manual_seed(T.mix(0, 2, 0))
-    y = t.model(t.aug(xb, T.mix(0, 1, 0)), upto='conv3')
+    torch.manual_seed(mix(0, 2, 0))
+    y = t.model(t.aug(xb, mix(0, 1, 0)), upto='conv3')
     t.step(xb, yb, look=True)
     seen = t.watch.read()
     assert list(seen['dead'])==['conv1','conv2','conv3','conv4','conv5','fc6','fc7']
@@ -164,7 +167,7 @@ def test_precision(pack, tmp_path):
     cuda,cudnn = torch.backends.cuda.matmul,torch.backends.cudnn
     was = cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark
     for p,tf in (('fp32',False), ('tf32',True), ('bf16',True)):
-        with T._numbers(p, torch.device('cuda')): assert (cuda.allow_tf32,cudnn.allow_tf32)==(tf,tf)
+        with arithmetic(p, torch.device('cuda')): assert (cuda.allow_tf32,cudnn.allow_tf32)==(tf,tf)
         assert (cuda.allow_tf32,cudnn.allow_tf32,cudnn.benchmark)==was
     with pytest.raises(Refusal, match='only a GPU'): settings(pack, precision='tf32')
     assert settings(pack, precision='tf32', gpu=True)['precision']=='tf32'
@@ -292,9 +295,9 @@ def test_time_budget(pack, tmp_path):
         if train(pack, b, time_budget=budget, **{**small, 'say':said.append}).done: break
     assert any('the time is spent at step' in o and 'the same command goes on' in o for o in said), said
     same(a.path, b)
-    assert [T._seconds(o) for o in (2, '90m', '2h', '1.5', '30s', None)]==[120, 5400, 7200, 90, 30, math.inf]
+    assert [parse_time(o) for o in (2, '90m', '2h', '1.5', '30s', None)]==[120, 5400, 7200, 90, 30, math.inf]
     for o in ('soon', '-3', '0', ''):
-        with pytest.raises(Refusal, match='time_budget'): T._seconds(o)
+        with pytest.raises(Refusal, match='time_budget'): parse_time(o)
 
 # --- Starting from another network
 
@@ -386,7 +389,7 @@ def test_dead_loader(pack, tmp_path, monkeypatch):
     "A thread that dies ends the run with its message"
     read = Loader.read
     def die(self, idx):
-        if self.split=='train' and self.epoch==1: raise OSError('the disk has gone')
+        if self.shuffle and self.epoch==1: raise OSError('the disk has gone')
         return read(self, idx)
     monkeypatch.setattr(Loader, 'read', die)
     t = time.time()
