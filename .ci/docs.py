@@ -42,16 +42,37 @@ def check():
     for p,page in pages.items():
         where = p.relative_to(docs)
         for o in page.links+page.imgs:
-            url = urlsplit(o)
-            if url.scheme or url.netloc: continue
-            to = (p.parent/unquote(url.path)).resolve() if url.path else p
-            if to.is_dir(): to /= 'index.html'
+            to,anchor = target(p, o)
+            if to is None: continue
             if not to.exists(): bad.append(f'{where}: no such file: {o}')
-            elif url.fragment and to in pages and unquote(url.fragment) not in pages[to].ids:
+            elif anchor and to in pages and anchor not in pages[to].ids:
                 bad.append(f'{where}: no such anchor: {o}')
         if 'Traceback (most recent call last)' in page.text or 'cell-output-error' in page.text:
             bad.append(f'{where}: shows a traceback')
     return sorted(set(bad))
+
+def target(
+    page:Path,  # A rendered page
+    link:str,   # A link in it
+)->tuple:       # The page that it leads to, or None if it leads out of the site; and the anchor there
+    "Where a link inside the site leads"
+    url = urlsplit(link)
+    if url.scheme or url.netloc: return None, ''
+    to = (page.parent/unquote(url.path)).resolve() if url.path else page
+    return to/'index.html' if to.is_dir() else to, unquote(url.fragment)
+
+def lead_to_classes():
+    "A method without a `show_doc` of its own is documented with its class: let links to it lead there"
+    pages = {p: Page(p) for p in docs.rglob('*.html')}
+    for p,page in pages.items():
+        text = page.text
+        for o in set(page.links):
+            to,anchor = target(p, o)
+            if to not in pages or '.' not in anchor or anchor in pages[to].ids: continue
+            owner = anchor.rpartition('.')[0]
+            if owner in pages[to].ids:
+                text = text.replace(f'href="{o}"', f'href="{o.partition("#")[0]}#{owner}"')
+        if text!=page.text: p.write_text(text, encoding='utf-8')
 
 def build():
     "Make the pages anew"
@@ -65,6 +86,7 @@ def build():
     res = smalldocs('render', '--quiet')
     if res.returncode: sys.exit(res.stderr)
     localize(get_config().doc_host + get_config().doc_baseurl)
+    lead_to_classes()
 
 def localize(
     site:str,  # Address that the site will have
