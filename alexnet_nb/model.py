@@ -539,7 +539,7 @@ def _read_onnx_file(path):
     return model, f'ONNX graph of this package, {model.spec.name}'
 
 _READERS = dict(safetensors=_read_own, pth=_read_pth_file, caffe=_read_caffe_file, onnx=_read_onnx_file)
-_ENDINGS = {'.safetensors':'safetensors', '.pth':'pth', '.pt':'pth', '.caffemodel':'caffe', '.onnx':'onnx'}
+_WEIGHT_ENDINGS = {'.safetensors':'safetensors', '.pth':'pth', '.pt':'pth', '.caffemodel':'caffe', '.onnx':'onnx'}
 
 # %% ../nbs/08_model.ipynb #e9cddd81
 def _find_file(path):
@@ -555,9 +555,9 @@ def _find_file(path):
 
 def _choose_reader(path):
     "The reader for what is in a file; its name counts only where the content says nothing"
-    kind = recognize(path) or _ENDINGS.get(path.suffix.lower())
+    kind = recognize(path) or _WEIGHT_ENDINGS.get(path.suffix.lower())
     if kind is None:
-        raise Refusal(f"{path}: unknown kind of file; there are {', '.join(_ENDINGS)}")
+        raise Refusal(f"{path}: unknown kind of file; there are {', '.join(_WEIGHT_ENDINGS)}")
     return _READERS[kind]
 
 def load_weights(
