@@ -392,11 +392,11 @@ def _read_options(f):
 EXPERIMENTS = {o.name:o for o in (
     Experiment(
         'figure1', '3.1', 'With ReLU a network reaches 25 % training error on CIFAR-10 six times faster than with tanh',
-        ACTIVATIONS, 'CIFAR-10 in any form; without it torchvision fetches the data', '1.5 hours on one core',
+        ACTIVATIONS, 'CIFAR-10 in any form; without it torchvision fetches the data', 'about 1.5 hours on one core',
         measure_figure1, describe_figure1, _read_options(measure_figure1), needs_pack=False),
     Experiment(
         'autopsy', '5', 'Others report that a network with the printed settings does not learn',
-        VARIANTS, 'a pack; that of the card has 25 classes', 'half an hour on one core',
+        VARIANTS, 'a pack; that of the card has 25 classes', 'about half an hour on one core',
         measure_autopsy, describe_autopsy, _read_options(autopsy)))}
 
 # %% ../../nbs/tools/experiments.ipynb #029f4c8a
