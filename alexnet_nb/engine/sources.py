@@ -464,10 +464,9 @@ def _run_mat_reader(data):
         done = subprocess.run(command, input=data, capture_output=True, timeout=100, cwd=sys.prefix)
     except subprocess.TimeoutExpired:
         raise ValueError('the reader did not end') from None
-    if done.returncode<0:
-        raise ValueError('damaged')
     if done.returncode:
-        raise ValueError(done.stderr.decode('utf-8', 'replace').strip().splitlines()[-1])
+        lines = done.stderr.decode('utf-8', 'replace').strip().splitlines()
+        raise ValueError(lines[-1] if lines else 'damaged')
     return json.loads(done.stdout)
 
 def read_synsets(
