@@ -1,5 +1,5 @@
 "Several processes and devices: the numbers of one, whatever is killed"
-import json, os, signal, subprocess, sys, time
+import json, os, signal, sys, time
 from pathlib import Path
 
 import pytest, torch
@@ -7,13 +7,13 @@ from safetensors.torch import load_file
 
 from alexnet_nb.data import prepare
 from alexnet_nb.engine.demo import demo
+from alexnet_nb.tools.commands import alexnet_train
 from alexnet_nb.train import Run, train
-from conftest import later, slow
+from conftest import call, fine, later, run, script, slow, start
 
-bin = Path(sys.executable).parent
+torchrun = Path(sys.executable).parent/'torchrun'
 small = '--width .125 --size 56 --batch_size 48 --device cpu --workers 1'.split()
-env = {**os.environ, 'OMP_NUM_THREADS':'1', 'PATH':f"{bin}{os.pathsep}{os.environ['PATH']}"}
-kw = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+env = {'OMP_NUM_THREADS':'1'}
 
 @pytest.fixture(scope='module')
 def pack(tmp_path_factory):
@@ -22,17 +22,12 @@ def pack(tmp_path_factory):
     return prepare(demo(d/'pictures', n_train=25, n_val=3), d/'pack', size=64).path
 
 def command(n, *args):
-    "alexnet_train in n processes under torchrun, or alone"
-    cmd = [bin/'alexnet_train', *map(str, args)]
-    return [bin/'torchrun', '--standalone', '--nproc_per_node', str(n), '--no-python', '--', *cmd] if n else cmd
+    "alexnet_train in n processes under torchrun"
+    return [torchrun, '--standalone', '--nproc_per_node', n, '--no-python', '--', script('alexnet_train'), *args]
 
-def go(n, *args, **env_):
-    return subprocess.run(command(n, *args), env={**env, **env_}, timeout=200, **{k:v for k,v in kw.items()})
-
-def fine(*args, **kw):
-    r = go(*args, **kw)
-    assert r.returncode==0, r.stderr
-    return r
+def go(n, *args):
+    "Train in n processes, or in this one, to the end"
+    return run(*command(n, *args), env=env, timeout=200) if n else call(alexnet_train, *args)
 
 def ours(r):
     "The lines of stderr that are not torchrun's"
@@ -46,7 +41,7 @@ def difference(a, b, name='model'):
     a,b = tensors(a, name),tensors(b, name)
     assert a.keys()==b.keys()
     return max(((a[k]-b[k]).abs().max()/a[k].abs().max()).item() for k in a)
-def told(run): return [{k:v for k,v in o.items() if k!='images_per_s'} for o in Run(run).rows()]
+def told(folder): return [{k:v for k,v in o.items() if k!='images_per_s'} for o in Run(folder).rows()]
 
 @pytest.fixture(scope='module')
 def one(pack, tmp_path_factory):
@@ -61,7 +56,7 @@ three = [*small, '--epochs', '3', '--schedule', 'log2012']
 @pytest.mark.parametrize('n, more', [(0, ['--columns']), (2, []), later(2, ['--columns']), later(3, [])])
 def test_equal(pack, one, tmp_path, n, more):
     "Columns, two and three processes, and both together, against one process on one device, to rounding"
-    r = fine(n, pack, '--run', tmp_path/'run', *three, *more)
+    r = fine(go(n, pack, '--run', tmp_path/'run', *three, *more))
     d = difference(one, tmp_path/'run')
     assert 0<d<2e-5, d
     assert not any(tensors(tmp_path/'run')['conv1.weight'].isnan().flatten())
@@ -105,29 +100,28 @@ with join('cpu', cols=='1') as w:
 def test_double(pack, tmp_path, spec, ways):
     "In float64 the differences are those of float64: masks, crops, shares and the freezing of a layer are the same"
     (tmp_path/'steps.py').write_text(double)
-    def run(n, cols):
+    def steps(n, cols):
         out = tmp_path/f'{n}{cols}'
         out.mkdir()
-        r = subprocess.run([bin/'torchrun', '--standalone', '--nproc_per_node', str(n), tmp_path/'steps.py', pack,
-                            out/'model.safetensors', cols, spec], env=env, timeout=100, **kw)
-        assert r.returncode==0, r.stderr
+        fine(run(torchrun, '--standalone', '--nproc_per_node', n, tmp_path/'steps.py', pack, out/'model.safetensors', cols,
+                 spec, env=env))
         return out
-    want = run(1, '0')
-    for w in ways: assert difference(want, run(*w))<1e-12, w
+    want = steps(1, '0')
+    for w in ways: assert difference(want, steps(*w))<1e-12, w
 
 # --- Checkpoints move
 
 def test_transitions(pack, one, tmp_path):
     "One process, then columns, then two processes, then both, then one again: the run is as if nothing had changed"
-    run = tmp_path/'run'
+    folder = tmp_path/'run'
     for n,steps,more in ((0, 4, []), (0, 7, ['--columns']), (2, 10, []), (2, 14, ['--columns'])):
-        r = fine(n, pack, '--run', run, *three, *more, '--steps', steps)
+        r = fine(go(n, pack, '--run', folder, *three, *more, '--steps', steps))
         assert steps==4 or 'going on at step' in r.stdout
-    fine(0, pack, '--run', run, *three)
-    d = difference(one, run)
+    fine(go(0, pack, '--run', folder, *three))
+    d = difference(one, folder)
     assert 0<d<2e-5, d
-    assert [o['step'] for o in told(run)]==[o['step'] for o in told(one)]
-    assert set(tensors(run, 'last'))==set(tensors(one, 'last')) # files know nothing of columns
+    assert [o['step'] for o in told(folder)]==[o['step'] for o in told(one)]
+    assert set(tensors(folder, 'last'))==set(tensors(one, 'last')) # files know nothing of columns
 
 # --- What is killed
 
@@ -137,7 +131,7 @@ long = [*small, '--epochs', '25']
 def two(pack, tmp_path_factory):
     "Two processes, never interrupted"
     d = tmp_path_factory.mktemp('two')/'run'
-    fine(2, pack, '--run', d, *long)
+    fine(go(2, pack, '--run', d, *long))
     return d
 
 def children(p):
@@ -151,71 +145,66 @@ def children(p):
         if 'LOCAL_RANK' in e: res[int(e['RANK'])] = int(f.parent.name)
     return res
 
-def under_way(pack, run, *more, n=2, lines=30, **env_):
+def under_way(pack, folder, *more, n=2, lines=30, **env_):
     "Start, and wait until the run is in the middle"
-    p = subprocess.Popen(command(n, pack, '--run', run, *long, *more), env={**env, **env_}, **kw)
-    end = time.time()+100
-    while time.time()<end and not ((run/'log.jsonl').exists() and len((run/'log.jsonl').read_text().splitlines())>=lines):
-        time.sleep(.02)
-        assert p.poll() is None, p.communicate()
+    p,log = start(*command(n, pack, '--run', folder, *long, *more), env={**env, **env_}),folder/'log.jsonl'
+    p.wait_for(lambda: log.exists() and log.read_text().count('\n')>=lines)
     return p, children(p)
 
-def finished(p, kids, run, timeout=60):
+def finished(p, kids, folder, timeout=60):
     "It has ended, and nothing of it is left"
-    out,err = p.communicate(timeout=timeout)
-    assert p.returncode and not (run/'model.safetensors').exists(), 'it was over before it was interrupted'
+    p.wait(timeout)
+    assert p.returncode and not (folder/'model.safetensors').exists(), 'it was over before it was interrupted'
     for k in kids.values(): assert not Path(f'/proc/{k}').exists()
-    return out, err
+    return p.stdout, p.stderr
 
 @pytest.mark.parametrize('rank', [later(0), 1])
 def test_killed(pack, two, tmp_path, rank):
     "kill -9 of a process ends the other with one line, soon; the same command goes on, and ends as if nothing had been"
-    run = tmp_path/'run'
-    p,kids = under_way(pack, run)
+    folder = tmp_path/'run'
+    p,kids = under_way(pack, folder)
     t = time.time()
     os.kill(kids[rank], signal.SIGKILL)
-    out,err = finished(p, kids, run)
+    out,err = finished(p, kids, folder)
     assert time.time()-t<30
     assert len(ours(err))==1 and f'process {rank} (of 2, from 0) has ended or hangs' in ours(err)[0], err
-    fine(2, pack, '--run', run, *long)
-    assert equal(run, two) and equal(run, two, 'last') and told(run)==told(two)
+    fine(go(2, pack, '--run', folder, *long))
+    assert equal(folder, two) and equal(folder, two, 'last') and told(folder)==told(two)
 
 def test_hangs(pack, two, tmp_path):
     "A process that is stopped without dying"
-    run = tmp_path/'run'
-    p,kids = under_way(pack, run, ALEXNET_NB_PATIENCE='5')
+    folder = tmp_path/'run'
+    p,kids = under_way(pack, folder, ALEXNET_NB_PATIENCE='5')
     t = time.time()
     os.kill(kids[1], signal.SIGSTOP)
-    out,err = finished(p, kids, run)
+    out,err = finished(p, kids, folder)
     assert time.time()-t<20 # 30 with the usual patience of 15
     assert len(ours(err))==1 and 'process 1 (of 2, from 0) has ended or hangs' in ours(err)[0], err
-    fine(2, pack, '--run', run, *long)
-    assert equal(run, two)
+    fine(go(2, pack, '--run', folder, *long))
+    assert equal(folder, two)
 
 @pytest.mark.parametrize('sig, to', [('SIGINT','torchrun'), later('SIGTERM','torchrun'), later('SIGTERM',1), later('SIGINT',0)])
 def test_stopped(pack, two, tmp_path, sig, to):
     "Ctrl-C and SIGTERM, whoever gets them, stop all after the same step, with one checkpoint and one line"
-    run = tmp_path/'run'
-    p,kids = under_way(pack, run)
+    folder = tmp_path/'run'
+    p,kids = under_way(pack, folder)
     os.kill(p.pid if to=='torchrun' else kids[to], getattr(signal, sig))
-    out,err = finished(p, kids, run)
+    out,err = finished(p, kids, folder)
     assert len(ours(err))==1 and 'stopped at step' in ours(err)[0] and 'the same command goes on' in ours(err)[0], err
-    r = fine(2, pack, '--run', run, *long)
+    r = fine(go(2, pack, '--run', folder, *long))
     assert f"going on at step {ours(err)[0].split('stopped at step ')[1].split()[0]} of 150" in r.stdout
-    assert equal(run, two)
+    assert equal(folder, two)
 
 @slow
 def test_restarts(pack, two, tmp_path):
     "torchrun starts a broken run again, if it is told to, and the run goes on"
-    run = tmp_path/'run'
-    cmd = command(2, pack, '--run', run, *long)
-    p = subprocess.Popen([cmd[0], '--max-restarts=2', *cmd[1:]], env=env, **kw)
-    end = time.time()+100
-    while time.time()<end and not (run/'best.safetensors').exists(): time.sleep(.02)
+    folder = tmp_path/'run'
+    cmd = command(2, pack, '--run', folder, *long)
+    p = start(cmd[0], '--max-restarts=2', *cmd[1:], env=env)
+    p.wait_for((folder/'best.safetensors').exists)
     os.kill(children(p)[1], signal.SIGKILL)
-    out,err = p.communicate(timeout=100)
-    assert p.returncode==0 and 'going on at step' in out, err
-    assert equal(run, two)
+    assert 'going on at step' in fine(p.wait()).stdout
+    assert equal(folder, two)
 
 @slow
 def test_two_machines(pack, one, tmp_path):
@@ -224,11 +213,10 @@ def test_two_machines(pack, one, tmp_path):
     def machine(i):
         d = tmp_path/f'machine{i}'
         d.mkdir(exist_ok=True)
-        return subprocess.Popen([bin/'torchrun', '--nnodes=2', f'--node_rank={i}', '--master_addr=127.0.0.1',
-            f'--master_port={port}', '--nproc_per_node=1', '--no-python', '--', bin/'alexnet_train', pack, '--run', 'run',
-            *three], env=env, cwd=d, **kw)
+        return start(torchrun, '--nnodes=2', f'--node_rank={i}', '--master_addr=127.0.0.1', f'--master_port={port}',
+            '--nproc_per_node=1', '--no-python', '--', script('alexnet_train'), pack, '--run', 'run', *three, env=env, cwd=d)
     ps = [machine(i) for i in (0, 1)]
-    for p in ps: assert 'Refused' not in p.communicate(timeout=100)[1] and p.returncode==0
+    for p in ps: fine(p.wait())
     assert 0<difference(one, tmp_path/'machine0/run')<2e-5 and not list((tmp_path/'machine1').iterdir())
 
 # --- What is refused
@@ -246,13 +234,3 @@ def test_other_settings(pack, one, tmp_path):
     "Only the first process reads the run, and all hear of it"
     r = go(2, pack, '--run', one, *three, '--lr', .02)
     assert len(ours(r))==1 and 'lr 0.01 (now 0.02)' in ours(r)[0], r.stderr
-
-def test_refused_alone(pack, tmp_path):
-    "Without torchrun the exit code is 2"
-    for args,says in ((['--device','cpu,cpu'], 'add --columns'), (['--columns','--spec','one_column'], 'cannot be split'),
-                      (['--columns','--compile'], 'not possible with columns')):
-        r = go(0, pack, '--run', tmp_path/'run', *three, *args)
-        assert r.returncode==2 and len(r.stderr.splitlines())==1 and says in r.stderr, r.stderr
-    if torch.cuda.device_count()<2:
-        r = go(0, pack, '--run', tmp_path/'run', *three, '--columns', '--device', 'cuda')
-        assert r.returncode==2 and 'need 2 GPUs' in r.stderr

@@ -1,7 +1,7 @@
 "Bad input, command by command: exit code 2, one line that says what is wrong, and nothing is written"
 import shutil
 
-import pytest
+import pytest, torch
 
 from alexnet_nb.tools import commands
 from conftest import call, refused, script, start
@@ -63,6 +63,7 @@ table = [
     ('reproduce', 'figure1 PICTURES --max_epochs 0', '--max_epochs 0'),
     ('reproduce', 'figure1 PICTURES --size 64', 'no such option'),
     ('reproduce', 'figure1 PICTURES --device cuda:9', 'cuda:9')]
+if torch.cuda.device_count()<2: table.insert(0, ('train', 'PACK --run r --columns --device cuda', 'need 2 GPUs'))
 
 @pytest.fixture(scope='module')
 def place(demo_pack, tmp_path_factory):
