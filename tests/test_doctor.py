@@ -23,14 +23,14 @@ def test_alone(doctor, tmp_path, temp_dir):
     r = fine(doctor('--seconds', 8, '--json', 'r.json'))
     assert used()-t<60, 'seconds of one core'
     lines = r.stdout.splitlines()
-    assert len(lines)<=50 and any(o.startswith('The limit is the training step') for o in lines), r.stdout
+    assert len(lines)<=50 and any(o.startswith('The limit is the training step,') for o in lines), r.stdout
     said = r.stderr.splitlines()
-    for o in ('reading, cold','reading, warm','augmentation','training step','all together','disk','the full network'):
+    for o in ('reading','augmentation','training step','disk','full network'):
         assert sum(l.startswith(o+':') for l in said)==1, r.stderr
     rep = json.loads((tmp_path/'work/r.json').read_text())
     assert [o['name'] for o in rep['checks']][:2]==['pack','versions'] and len(rep['forecast'])==9
     assert [o.name for o in (tmp_path/'work').iterdir()]==['r.json']
-    assert not list(temp_dir.iterdir())
+    assert not list(temp_dir.glob('alexnet*')) # PyTorch may leave a folder of its own
 
 def test_slow_reader(doctor, pack, tmp_path, monkeypatch):
     "A reader that sleeps is the limit, and more threads are the advice"
@@ -38,7 +38,7 @@ def test_slow_reader(doctor, pack, tmp_path, monkeypatch):
     def slow(self, idx): time.sleep(.3); return read(self, idx)
     monkeypatch.setattr(data.Loader, 'read', slow)
     r = fine(doctor(pack, *small, '--json', 'r.json'))
-    assert 'The limit is reading' in r.stdout and '--workers 4' in r.stdout, r.stdout
+    assert 'The limit is the reading' in r.stdout and '--workers 4' in r.stdout, r.stdout
     rep = json.loads((tmp_path/'work/r.json').read_text())
     assert rep['limit']=='reading' and any(o['text'].startswith('--workers') for o in rep['advice'])
 
@@ -63,15 +63,14 @@ def test_broken_pack(doctor, pack, tmp_path, spoil, name, args):
     spoil(tmp_path/'bad')
     r = doctor(tmp_path/'bad', *small, '--seconds', 1, '--json', 'r.json', *args)
     assert r.returncode==1, r.stderr
-    assert any(o.startswith('!! pack: ') and name in o for o in r.stdout.splitlines()), r.stdout
+    assert any(o.startswith('broken   pack: ') and name in o for o in r.stdout.splitlines()), r.stdout
     assert 'Traceback' not in r.stderr
     rep = json.loads((tmp_path/'work/r.json').read_text())
-    assert not {'reading, warm','reading, cold','all together'} & {o['name'] for o in rep['figures'] if o['value']}
-    assert all(o['raw'] is None and o['jpeg'] is None for o in rep['forecast']) and not any(o['reading'] for o in rep['storages'])
+    assert not {'reading','augmentation','disk'} & {o['name'] for o in rep['figures'] if o['value']}
+    assert all(o['raw'] is None and o['jpeg'] is None for o in rep['forecast']) and rep['storages']==[]
 
 def test_plain_lrn(doctor, pack, monkeypatch):
-    "No compiler: a warning and an advice without a number; still exit code 0"
+    "No compiler: a warning; still exit code 0"
     monkeypatch.setenv('ALEXNET_NB_PLAIN', '1')
     r = doctor(pack, *small, '--seconds', 1)
-    assert r.returncode==0 and ' ! LRN: operation by operation' in r.stdout, r.stdout+r.stderr
-    assert '  ?    install a C compiler' in r.stdout
+    assert r.returncode==0 and 'warning  LRN: operation by operation; a C compiler would help' in r.stdout, r.stdout+r.stderr

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['deal_devices', 'get_device', 'arithmetic', 'repeatable', 'parse_time', 'keep_memory', 'memory_bytes', 'core_count',
-           'StopSignals', 'explain_errors', 'working']
+           'forget_files', 'StopSignals', 'explain_errors', 'working']
 
 # %% ../../nbs/engine/machine.ipynb #50c8e9f4
 import ctypes, math, os, re, signal, threading
@@ -163,6 +163,17 @@ def core_count()->int: # Cores that this process may use
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+# %% ../../nbs/engine/machine.ipynb #9d7c3632
+def forget_files(
+    paths:list, # Files that are on the disk
+):              # Raises RuntimeError where the system cannot be asked
+    "Ask the system to drop what it holds of some files in memory"
+    if not hasattr(os, 'posix_fadvise'):
+        raise RuntimeError('this system cannot be asked to forget a file')
+    for path in paths:
+        with open(path, 'rb') as f:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 # %% ../../nbs/engine/machine.ipynb #893087d5
 class StopSignals:

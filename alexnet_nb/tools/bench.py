@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['COMPILE_MODES', 'LIMITS', 'PEER', 'ALEXNET', 'COPIED', 'EPOCHS', 'TRAIN', 'CORES', 'MEASURES', 'Options',
-           'bench_table', 'places', 'lrn_jobs', 'Mode', 'make_step', 'random_batch', 'work', 'format_hours',
-           'step_jobs', 'step_table', 'serve_steps', 'StepServer', 'memory_jobs', 'optimizer_jobs', 'PictureFiles',
-           'data_jobs', 'end_to_end_jobs', 'prepared_batches', 'bench']
+           'bench_table', 'places', 'lrn_jobs', 'Mode', 'make_step', 'random_batch', 'compare_steps', 'work',
+           'format_hours', 'step_jobs', 'step_table', 'serve_steps', 'StepServer', 'memory_jobs', 'optimizer_jobs',
+           'PictureFiles', 'data_jobs', 'end_to_end_jobs', 'prepared_batches', 'bench']
 
 # %% ../../nbs/tools/bench.ipynb #8950d44e
-import importlib, io, json, math, os, shutil, subprocess, sys, tarfile, tempfile, time, warnings
+import importlib, io, json, math, os, shutil, statistics, subprocess, sys, tarfile, tempfile, time, warnings
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,12 +22,12 @@ from PIL import Image
 
 from ..augment import Augment
 from ..data import Loader, Pack, prepare, read_square
-from ..engine.core import Refusal, Table
+from ..engine.core import Refusal, Table, first_line
 from ..engine.demo import draw
 from ..engine.machine import arithmetic, get_device, keep_memory
 from ..engine.step import step
-from ..engine.timing import (Job, Ratio, choose_clock, duration, per_second, quotient, rounds, run_job,
-                                      thread_count)
+from ..engine.timing import (Job, Ratio, choose_clock, duration, median_time, per_second, quotient, rounds,
+                                      run_job, thread_count)
 from ..lrn import SpatialNorm, lrn
 from ..model import SPECS, AlexNet, get_spec, shapes
 from ..pooling import pool_out
@@ -151,8 +151,7 @@ def _compile_peer(x, g):
     norm = torch.compile(_norm_of_pytorch, dynamic=False)
     try: torch.autograd.grad(norm(x), x, g)
     except Exception as e:
-        why = (str(e).strip() or type(e).__name__).splitlines()[0]
-        raise Refusal(f'--compile: PyTorch cannot compile here ({why}); leave it out') from e
+        raise Refusal(f'--compile: PyTorch cannot compile here ({first_line(e)}); leave it out') from e
     return norm
 
 # %% ../../nbs/tools/bench.ipynb #11e864e8
@@ -282,6 +281,26 @@ def _fed_step(o, name, mode=Mode(), n=None):
     take_step = make_step(name, mode, o.device, o.width, size, compile_mode=o.compile_mode)
     last = name!=ALEXNET or mode.channels_last
     return partial(take_step, *random_batch(n or o.batch_size, size, o.device, channels_last=last))
+
+# %% ../../nbs/tools/bench.ipynb #9e27617a
+def compare_steps(
+    steps:dict,         # {name: what make_step gave}
+    batch_size:int,     # Images, at most
+    size:int,           # Their side, pixels
+    seconds:float,      # For all of it; a slow machine takes longer
+    device='cpu',       # Where the steps work
+    n_classes:int=1000, # To choose from
+)->tuple:               # {name: images per second}, and in words how many images there were in a batch
+    "Training steps on random images, in turns, with as many images as the time allows"
+    x,y = random_batch(batch_size, size, device, n_classes)
+    few = min(batch_size, 8)
+    first = next(iter(steps.values()))
+    one = median_time(lambda: first(x[:few], y[:few]), 0, device)/few
+    n = batch_size
+    while n>few and 3*len(steps)*n*one>seconds: n //= 2 # two to warm up, and one round at least
+    turns = rounds({k:partial(f, x[:n], y[:n]) for k,f in steps.items()}, 100, device, least=0, seconds=seconds/2)
+    how = f'batches of {n}' if n==batch_size else f'batches of {n} for want of time, not {batch_size}'
+    return {k:n/statistics.median(t[k] for t in turns) for k in steps}, how
 
 # %% ../../nbs/tools/bench.ipynb #01d22367
 def work(
@@ -431,7 +450,8 @@ def step_jobs(
     compiled = [False, True] if _can_compile(o) else [False]
     if o.device.type=='cpu': return _step_jobs_on_cpu(o, compiled)
     ways = [[Mode(p, last, c) for c in compiled] for p,last in (('fp32',False), ('tf32',True), ('bf16',True))]
-    return [partial(_step_job, o, [*SPECS, ALEXNET], modes, n) for n in (o.batch_size, 8*o.batch_size) for modes in ways]
+    names = [*SPECS, ALEXNET]
+    return [partial(_step_job, o, names, modes, n) for n in (o.batch_size, 8*o.batch_size) for modes in ways]
 
 def _step_jobs_on_cpu(o, compiled):
     "All networks in the plain mode, a few at a time, for the memory's sake; three of them in the other modes"
@@ -453,7 +473,7 @@ def _can_compile(o):
     if not o.compile and o.device.type=='cpu': return False
     try: torch.compile(lambda x: x*x+1, dynamic=False)(torch.ones(8, device=o.device))
     except Exception as e:
-        why = f'PyTorch cannot compile here ({(str(e).strip() or type(e).__name__).splitlines()[0]})'
+        why = f'PyTorch cannot compile here ({first_line(e)})'
         if o.compile: raise Refusal(f'--compile: {why}; leave it out') from e
         warnings.warn(f'{why}; compiled steps are left out')
         return False
@@ -498,7 +518,7 @@ class StepServer:
     ):
         what = dict(name=name, keep=keep, threads=torch.get_num_threads(),
                     batch_size=o.batch_size, width=o.width, size=o.size)
-        code = 'import json, sys; from alexnet_nb.tools.bench import serve_steps; serve_steps(**json.loads(sys.argv[1]))'
+        code = 'import json, sys; from alexnet_nb.tools.bench import serve_steps as f; f(**json.loads(sys.argv[1]))'
         env = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.process = subprocess.Popen([sys.executable, '-c', code, json.dumps(what)], text=True, env=env, **pipes)
@@ -539,7 +559,8 @@ def optimizer_jobs(
 def _optimizer_job(o):
     "SGD2012 against PyTorch's forms of the rule, and against a copy of the weights"
     calls = {'SGD2012':_fixed_update(o, lambda net: SGD2012(net, 1e-6, 2e-6))}
-    for kind,kw in {'tensor by tensor':dict(foreach=False), 'foreach':dict(foreach=True), 'fused':dict(fused=True)}.items():
+    kinds = {'tensor by tensor':dict(foreach=False), 'foreach':dict(foreach=True), 'fused':dict(fused=True)}
+    for kind,kw in kinds.items():
         make = lambda net: torch.optim.SGD(net.parameters(), 1e-6, .9, weight_decay=5e-4, **kw)
         calls[f'SGD, {kind}'] = _fixed_update(o, make)
     rules = list(calls)
@@ -628,8 +649,9 @@ def _prepare_job(o, files):
                     goal=goal if 'raw' in k else None) for k in packs]
     ratios.append(Ratio('prepare, raw against read_square', quotient('read_square', 'prepare, raw'), 'times as fast'))
     ratios += [Ratio(k, per_second(k, files.n), 'images per s and core') for k in calls]
-    ratios += [Ratio(f'{TRAIN:,} images on {CORES} cores, computed: {k}', duration(k, TRAIN/files.n/CORES/60), 'minutes')
-               for k in packs]
+    for k in packs:
+        what = f'{TRAIN:,} images on {CORES} cores, computed: {k}'
+        ratios.append(Ratio(what, duration(k, TRAIN/files.n/CORES/60), 'minutes'))
     return Job(f'{files.what}, {files.side} px', calls, ratios, o.repeats, time.process_time)
 
 def _torchvision_calls(files):
@@ -660,7 +682,8 @@ def _usual_transforms(size):
 def _folder_epoch(o, path):
     "An epoch of `ImageFolder` and `DataLoader` in this process"
     from torchvision.datasets import ImageFolder
-    return _read_all(torch.utils.data.DataLoader(ImageFolder(path, _usual_transforms(o.size)), o.batch_size, shuffle=True))
+    pictures = ImageFolder(path, _usual_transforms(o.size))
+    return _read_all(torch.utils.data.DataLoader(pictures, o.batch_size, shuffle=True))
 
 def _webdataset_epoch(o, files):
     "An epoch of WebDataset from a tar of the small files"
