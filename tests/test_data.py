@@ -1,5 +1,5 @@
 "Data as it comes: archives, odd files, kills, memory. What needs no process of its own runs in this one."
-import io, itertools, json, os, pickle, random, shutil, signal, subprocess, sys, tarfile, time
+import io, itertools, json, os, pickle, random, shutil, signal, sys, tarfile, time
 from pathlib import Path
 
 import numpy as np, pytest
@@ -13,7 +13,7 @@ from alexnet_nb.engine.packing import ArrayWriter, Decoded, FileWriter, Journal
 from alexnet_nb.engine.pictures import open_picture
 from alexnet_nb.engine.sources import find_source, ilsvrc_words, read_synsets
 from alexnet_nb.tools.commands import alexnet_prepare
-from conftest import root, start
+from conftest import fine, root, start
 from archives import cifar, fake, meta_mat, put, synsets, tar
 from malformed import files, orientation, photo, saved, ycck
 
@@ -378,12 +378,10 @@ print(memory('VmHWM')-before)
 @pytest.mark.skipif(not os.path.exists('/proc/self/clear_refs'), reason='peaks of memory are measured on Linux')
 def test_memory(tmp_path):
     "Ten times the images, hardly more memory: what it takes besides the list of names is a few chunks"
-    data,mb = [pictures()() for _ in range(40)],{}
-    for n in (150, 1500):
+    data,ps = [pictures()() for _ in range(40)],{}
+    for n in (60, 600):
         put(tmp_path, {f'{n}.tar':tar({f'{c}/{i:06d}.JPEG':data[(c+i)%40] for c in (1,2) for i in range(n)})})
-        cmd = [sys.executable, '-c', peak, tmp_path/f'{n}.tar', tmp_path/f'p{n}']
-        r = subprocess.run(cmd, capture_output=True, text=True)
-        assert r.returncode==0, r.stderr
-        mb[n] = int(r.stdout)
+        ps[n] = start(sys.executable, '-c', peak, tmp_path/f'{n}.tar', tmp_path/f'p{n}')
+    mb = {n:int(fine(p.wait()).stdout) for n,p in ps.items()}
     print(f'peak memory above that of the imports, MB, by images per class: {mb}')
-    assert mb[1500]-mb[150]<15, mb  # the array of squares has 13 and 133 MB
+    assert mb[600]-mb[60]<15, mb  # the array of squares has 6 and 59 MB

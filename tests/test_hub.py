@@ -1,4 +1,7 @@
 "The entry point of torch.hub, called as a user would"
+import importlib, runpy
+from conftest import fine
+
 code = '''
 import torch
 def load(**kw): return torch.hub.load({repo!r}, 'alexnet', source='local', **kw)
@@ -15,11 +18,10 @@ else: raise AssertionError
 
 def test_hub(repo, py, tmp_path):
     "From another folder, without the package on the path: torch.hub puts it there"
-    res = py('-c', code.format(repo=str(repo)), cwd=tmp_path, TORCH_HOME=str(tmp_path))
-    assert res.returncode==0, res.stderr
+    fine(py('-c', code.format(repo=str(repo)), cwd=tmp_path, TORCH_HOME=str(tmp_path)))
 
-def test_entry_points(py):
+def test_entry_points(repo):
     "All public names are on offer; torch.hub asks for the dependencies before it loads anything"
-    res = py('-c', "import hubconf\nprint([o for o in vars(hubconf) if o[0]!='_' and callable(getattr(hubconf, o))])\n"
-                   "import importlib\nfor o in hubconf.dependencies: importlib.import_module(o)")
-    assert res.returncode==0 and res.stdout.strip()=="['alexnet']", res.stderr+res.stdout
+    hub = runpy.run_path(str(repo/'hubconf.py'))
+    assert [k for k,o in hub.items() if k[0]!='_' and callable(o)]==['alexnet']
+    for o in hub['dependencies']: importlib.import_module(o)
