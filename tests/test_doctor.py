@@ -73,4 +73,4 @@ def test_plain_lrn(doctor, pack, monkeypatch):
     "No compiler: a warning; still exit code 0"
     monkeypatch.setenv('ALEXNET_NB_PLAIN', '1')
     r = doctor(pack, *small, '--seconds', 1)
-    assert r.returncode==0 and 'warning  LRN: operation by operation; a C compiler would help' in r.stdout, r.stdout+r.stderr
+    assert r.returncode==0 and 'warning  LRN: operation by operation; a C compiler helps' in r.stdout, r.stdout+r.stderr

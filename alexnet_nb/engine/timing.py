@@ -164,7 +164,8 @@ def _summarize(ratio, place, times):
     return line
 
 # %% ../../nbs/engine/timing.ipynb #0590e551
-_student_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262) # 97.5 %, for 1, 2, … 9 degrees of freedom
+# Student's t at 97.5 %, for 1 to 9 degrees of freedom
+_student_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 def ratio_interval(
     slow:list, # Times or epochs that one of two needed, one for each seed; None where it did not arrive
@@ -195,6 +196,6 @@ def thread_count(
 def choose_clock(
     device='cpu', # Where the work is done
 ):                # Function that tells the time, in seconds
-    "The clock of the processor where one thread does all the work, since others cannot lengthen it; else that of the wall"
+    "The clock of the processor where one thread does all the work: others cannot lengthen it; else that of the wall"
     alone = torch.device(device).type=='cpu' and torch.get_num_threads()==1
     return time.process_time if alone else time.perf_counter

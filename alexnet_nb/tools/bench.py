@@ -135,30 +135,22 @@ def _make_responses(o, channels, side, dtype, channels_last):
         return x.to(dtype).contiguous(memory_format=layout)
     return draw_one().requires_grad_(), draw_one()
 
-def _choose_norms(o, x, g, spatial):
+def _choose_norms(o, x, spatial):
     "What is compared at one place: {name: norm}"
     norms = {'lrn':partial(lrn, groups=2)}
     try:
         _norm_of_pytorch(x.detach()[:1])
         norms = {PEER:_norm_of_pytorch} | norms
-        if o.compile: norms['compiled '+PEER] = _compile_peer(x, g)
+        if o.compile and _can_compile(o): norms['compiled '+PEER] = torch.compile(_norm_of_pytorch, dynamic=False)
     except NotImplementedError: pass # not made for this kind of numbers on this device
     if spatial: norms['SpatialNorm'] = SpatialNorm()
     return norms
-
-def _compile_peer(x, g):
-    "PyTorch's function through its compiler"
-    norm = torch.compile(_norm_of_pytorch, dynamic=False)
-    try: torch.autograd.grad(norm(x), x, g)
-    except Exception as e:
-        raise Refusal(f'--compile: PyTorch cannot compile here ({first_line(e)}); leave it out') from e
-    return norm
 
 # %% ../../nbs/tools/bench.ipynb #11e864e8
 def _lrn_job(o, channels, side, spatial, dtype=torch.float32, channels_last=False):
     "The norm at one place of the network, against PyTorch's and against a copy"
     x,g = _make_responses(o, channels, side, dtype, channels_last)
-    norms = _choose_norms(o, x, g, spatial)
+    norms = _choose_norms(o, x, spatial)
     calls = {}
     for name,norm in norms.items(): calls |= _call_both_ways(name, norm, x, g)
     source = x.detach()

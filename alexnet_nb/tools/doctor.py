@@ -68,7 +68,7 @@ def _check_lrn(device):
     if not torch.allclose(lrn(x), F.local_response_norm(x, 5, 1e-4, .75, 2.), rtol=1e-3, atol=1e-3):
         return Check('LRN', 'broken', 'wrong numbers')
     how = implementation(x)
-    words = dict(c='compiled for this CPU', fused='one GPU kernel', plain='operation by operation; a C compiler would help')
+    words = dict(c='compiled for this CPU', fused='one GPU kernel', plain='operation by operation; a C compiler helps')
     return Check('LRN', 'warning' if how=='plain' else 'ok', words[how])
 
 # %% ../../nbs/tools/doctor.ipynb #62edc9fa
@@ -103,7 +103,7 @@ class _Examination:
     def take_squares(self, n): return next(prepared_batches(self.pack, n, workers=1))[0] # (n,S,S,3) uint8
 
 # %% ../../nbs/tools/doctor.ipynb #5ca5e9ca
-def _fits(size):
+def _stay_in_memory(size):
     "Do so many bytes stay in memory? None if its size is not known"
     total,_ = memory_bytes()
     return None if total is None else size<.8*total
@@ -112,7 +112,7 @@ def _read_pack(me, seconds, workers):
     "Batches from the pack, as training reads them"
     def read():
         for _,y in prepared_batches(me.pack, me.batch_size, itertools.count(), workers): yield len(y)
-    fits = _fits(sum(o.stat().st_size for o in me.files()))
+    fits = _stay_in_memory(sum(o.stat().st_size for o in me.files()))
     if fits: pace(read(), seconds/2) # brings the files into memory
     else: forget_files(me.files())
     where = 'memory' if fits else 'the disk'
@@ -188,7 +188,7 @@ def _plan_storages(me, seconds):
     rows = []
     for (storage,size),call in zip(sizes.items(), calls):
         time = median_time(call, seconds/2)*scale/min(me.workers, core_count())
-        fits = _fits(size*IMAGES)
+        fits = _stay_in_memory(size*IMAGES)
         if not fits: time = max(time, size*1e-6/me['disk'].value) if me['disk'].value else None
         rows.append(dict(storage=storage, gigabytes=size*IMAGES/1e9, fits=fits,
                          room=shutil.disk_usage(me.pack.path).free>size*IMAGES, reading=time and 1/time))
