@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SPECS', 'Layer', 'Spec', 'get_spec', 'compare', 'shapes', 'AlexNet', 'Transforms', 'header', 'save_weights',
-           'read_weights', 'load_weights', 'export_onnx']
+           'make_spec', 'read_weights', 'load_weights', 'open_donor', 'match_donor', 'inherit', 'explain_plateau',
+           'export_onnx']
 
 # %% ../nbs/08_model.ipynb #3244e379
-import base64, json, math
+import base64, hashlib, json, math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -395,14 +396,19 @@ def save_weights(
     write_safetensors(path, tensors, {**header(model), **(note or {})})
 
 # %% ../nbs/08_model.ipynb #73105b96
+def make_spec(
+    table:dict, # What JSON makes of `asdict(spec)`
+)->Spec:        # Raises KeyError, TypeError or ValueError if it is none
+    "The spec of a table from a file"
+    parts = dict(layers=tuple(Layer(**l) for l in table['layers']), input=InputSpec(**table['input']),
+                 pool=tuple(table['pool']))
+    return Spec(**(table | parts))
+
 def _parse_header(meta):
     "Arguments of AlexNet, names of the classes and side of the squares; raises Refusal if the header is damaged"
     try:
-        table = json.loads(meta['spec'])
-        table['layers'] = tuple(Layer(**l) for l in table['layers'])
-        table['input'] = InputSpec(**table['input'])
-        table['pool'] = tuple(table['pool'])
-        args = Spec(**table),int(meta['n_classes']),float(meta['width']),int(meta['size'])
+        spec = make_spec(json.loads(meta['spec']))
+        args = spec,int(meta['n_classes']),float(meta['width']),int(meta['size'])
         names = json.loads(meta.get('names', 'null'))
         if names is not None and not all(isinstance(o, str) for o in names):
             raise TypeError('names of classes are texts')
@@ -586,6 +592,68 @@ def load_weights(
         raise Refusal(f'{path}: {e}') from None
     model.origin = origin
     return model.eval()
+
+# %% ../nbs/08_model.ipynb #f575cbbe
+def open_donor(
+    given, # A network, a file or run with one, or None
+):         # The network, or None; raises `Refusal` if the file is none that we know
+    "The network to start from"
+    return given if given is None or isinstance(given, AlexNet) else load_weights(given)
+
+def match_donor(
+    donor,      # Network to start from
+    given:dict, # Settings that were asked for: spec, width and size, None where nothing was
+)->dict:        # spec, width and size of `donor`, and as init_from a checksum of its numbers
+    "The settings that follow from the network to start from; raises `Refusal` where others were asked for"
+    own = dict(spec=donor.spec, width=donor.width, size=donor.size)
+    for name,value in own.items():
+        wanted = given[name]
+        if name=='spec' and wanted:
+            wanted = get_spec(wanted)
+        if wanted not in (None, value):
+            has,asked = (getattr(o, 'name', o) for o in (value, wanted))
+            raise Refusal(f'init_from: a network of {name} {has}, not {asked}; leave --{name} away')
+    digest = hashlib.sha256()
+    for name,tensor in donor.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return dict(own, init_from=digest.hexdigest()[:16])
+
+# %% ../nbs/08_model.ipynb #2d565bc9
+def inherit(
+    model,  # A network, with the names of its classes
+    donor,  # One of the same spec, width and size
+)->bool:    # Was the last layer copied? It is if the classes are the same
+    "Copy the numbers of `donor`"
+    same = donor.n_classes==model.n_classes and donor.names in (None, model.names)
+    last = model.spec.layers[-1].name+'.'
+    numbers = {k:v for k,v in donor.state_dict().items() if same or not k.startswith(last)}
+    model.load_state_dict({**model.state_dict(), **numbers})
+    return same
+
+# %% ../nbs/08_model.ipynb #d4dd9491
+def explain_plateau(
+    spec:Spec,     # Of a network that has not begun to learn
+    step:int,      # Steps so far
+    loss:float,    # Training loss, nats
+    n_classes:int, # How many classes there are
+    lr:float,      # Learning rate of weights
+)->str:            # A warning
+    "What is likely to be the reason where a network does no better than guessing"
+    std = {l.name:l.std for l in spec.layers}
+    low = [name for name in ('conv3','conv4','conv5') if std.get(name)==.01]
+    why = []
+    if spec.input.mean=='channel' and None not in std.values():
+        why.append('pixels of unit variance, where the network wants 0 to 255 minus the mean')
+    if low:
+        why.append(f"weights of {', '.join(low)} that begin at 0.01 (0.03 in the code of 2012)")
+    if low and any(l.bias==1 for l in spec.layers):
+        why.append('biases that begin at 1 beside such weights')
+    why.append(f'a rate too low or too high ({lr:g})')
+    if not low:
+        why.append('labels that do not belong to the images')
+    return (f'warning: after {step} steps the loss is still {loss:.3f}, no better than guessing among {n_classes} '
+            f"classes ({math.log(n_classes):.3f}). Likely: {'; '.join(why)}. The page explain/flat_loss measures these")
 
 # %% ../nbs/08_model.ipynb #7d9393d5
 class _GraphWriter:

@@ -197,9 +197,10 @@ class StopSignals:
 
 @contextmanager
 def explain_errors(
-    device,   # Where the work is done
-    hint:str, # What to do where the memory is not enough
-):            # A context
+    device,        # Where the work is done
+    precision:str, # fp32, tf32 or bf16
+    batch_size:int,# Images per step
+):                 # A context
     "Say in one line how to go on where the memory is not enough, or where an operation cannot repeat itself"
     try:
         yield
@@ -209,17 +210,21 @@ def explain_errors(
             raise Refusal(f'{device}: --deterministic: {text.splitlines()[0]}') from e
         if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in text:
             raise
-        raise Refusal(f'{device}: out of memory {hint}') from e
+        also = '' if precision=='bf16' else ', or --precision bf16,'
+        raise Refusal(f'{device}: out of memory with batches of {batch_size}; try --batch_size {max(1, batch_size//2)}{also} '
+                      'in another --run (a learning rate belongs to a size of batches)') from e
 
 @contextmanager
 def working(
     device:torch.device, # Where the work is done
     precision:str,       # fp32, tf32 or bf16
+    batch_size:int,      # Images per step
     deterministic:bool,  # Take only what gives the same bits every time
-    hint:str,            # What to do where the memory is not enough
 ):                       # A context, which gives a StopSignals
     "Prepare the machine for long work: precision, memory, signals, errors in one line; all of it is undone at the end"
     with ExitStack() as stack:
-        for o in (repeatable(deterministic), arithmetic(precision, device), keep_memory(device), explain_errors(device, hint)):
-            stack.enter_context(o)
+        stack.enter_context(repeatable(deterministic))
+        stack.enter_context(arithmetic(precision, device))
+        stack.enter_context(keep_memory(device))
+        stack.enter_context(explain_errors(device, precision, batch_size))
         yield stack.enter_context(StopSignals())
