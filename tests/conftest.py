@@ -83,50 +83,65 @@ class Started:
 
     def _said(self, i):
         f = self._files[i]
-        return os.pread(f.fileno(), os.fstat(f.fileno()).st_size, 0).decode()
+        return os.pread(f.fileno(), os.fstat(f.fileno()).st_size, 0).decode(errors='replace')
     @property
-    def stdout(self): return self._said(0)
+    def stdout(self):
+        return self._said(0)
     @property
-    def stderr(self): return self._said(1)
+    def stderr(self):
+        return self._said(1)
     @property
-    def returncode(self): return self.popen.poll()
+    def returncode(self):
+        return self.popen.poll()
 
     def tell(self, line):
         "Write a line to its standard input"
         self.popen.stdin.write(f'{line}\n'.encode())
         self.popen.stdin.flush()
 
-    def send(self, sig): self.popen.send_signal(sig)
+    def send(self, sig):
+        self.popen.send_signal(sig)
 
     def wait_for(self, is_so, timeout=120):
         "Wait until `is_so()`; the test fails if the process ends before, or when the time is up"
         end = time.monotonic()+timeout
         while not is_so():
             if self.returncode is not None:
-                if is_so(): return self
+                if is_so():
+                    return self
                 pytest.fail(f'{self} has ended with {self.returncode}:\n{self.stdout}\n{self.stderr}')
-            if time.monotonic()>end: self._give_up(timeout)
+            if time.monotonic()>end:
+                self._give_up(timeout)
             time.sleep(.005)
         return self
 
     def wait(self, timeout=180):
         "Wait for its end; the test fails when the time is up"
-        try: self.popen.wait(timeout)
-        except subprocess.TimeoutExpired: self._give_up(timeout)
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._give_up(timeout)
         return self
 
     def _give_up(self, timeout):
         self.send(signal.SIGABRT)
-        try: self.popen.wait(10)
-        except subprocess.TimeoutExpired: pass
+        try:
+            self.popen.wait(10)
+        except subprocess.TimeoutExpired:
+            pass # it is beyond saying where it is
         self.end()
         pytest.fail(f'{self} took more than {timeout} s:\n{self.stdout}\n{self.stderr}')
 
     def end(self):
         "Kill it and whatever it has started"
-        for pid in {self.pid, *self._family()}:
-            try: os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError: pass
+        family = set(self._family())
+        if self.returncode is None:
+            family.add(self.pid)
+        for pid in family:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass # ended meanwhile
         self.popen.wait(60)
         self.popen.stdin.close()
 
@@ -135,10 +150,13 @@ class Started:
         mark = f'ALEXNET_NB_TEST={self._mark}'.encode()
         for f in Path('/proc').glob('[0-9]*/environ'):
             try:
-                if mark in f.read_bytes().split(b'\0'): yield int(f.parent.name)
-            except OSError: pass # ended, or not ours
+                if mark in f.read_bytes().split(b'\0'):
+                    yield int(f.parent.name)
+            except OSError:
+                pass # ended, or not ours
 
-    def __repr__(self): return ' '.join(self.cmd)[:200]
+    def __repr__(self):
+        return ' '.join(self.cmd)[:200]
 
 started = [] # by the test that is running
 
@@ -154,7 +172,8 @@ def run(*cmd, timeout=180, **kw):
 def nothing_is_left():
     "Whatever a test has started, and has not ended, is ended"
     yield
-    while started: started.pop().end()
+    while started:
+        started.pop().end()
 
 @pytest.fixture(scope='session')
 def py():
@@ -196,10 +215,13 @@ def call(
     out,err = io.StringIO(),io.StringIO()
     with pytest.MonkeyPatch.context() as m, redirect_stdout(out), redirect_stderr(err):
         m.setattr(sys, 'argv', [command.__name__, *map(str, args)])
-        if cwd: m.chdir(cwd)
+        if cwd:
+            m.chdir(cwd)
         code = 0
-        try: command()
-        except SystemExit as e: code = e.code or 0
+        try:
+            command()
+        except SystemExit as e:
+            code = e.code or 0
     return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 def fine(r):
@@ -211,7 +233,8 @@ def refused(r, *parts):
     "The promise for bad input: exit code 2, one line on stderr that says what, no traceback"
     lines = [o for o in r.stderr.splitlines() if '%|' not in o] # without those of progress
     assert r.returncode==2 and len(lines)==1, r.stderr
-    for p in parts: assert str(p) in lines[0], lines[0]
+    for p in parts:
+        assert str(p) in lines[0], lines[0]
 
 @pytest.fixture(scope='session')
 def demo_pack(tmp_path_factory):

@@ -15,7 +15,7 @@ from alexnet_nb.tools import commands
 from alexnet_nb.tools.commands import alexnet_eval, alexnet_predict, alexnet_prepare, alexnet_train
 from conftest import call, fine, later, refused, run, script, slow, start
 
-small = '--width .25 --size 56 --batch_size 64 --epochs 12'.split()
+small = '--width .25 --size 56 --batch_size 64 --epochs 20'.split()
 
 @pytest.fixture(scope='module')
 def trained(demo_pack, tmp_path_factory):
@@ -196,7 +196,7 @@ def test_killed_at_random(demo_pack, tmp_path, monkeypatch):
     assert len(want)==5 and len(told('whole'))==132 # model, last, best and two more; 120 steps and 12 epochs
     where,names = [],[f'k{i}' for i in range(n)]
     for name in names:
-        p,at = start(sys.executable, '-c', job, demo_pack/'pack', tmp_path/name),rng.randrange(120)
+        p,at = start(sys.executable, '-c', job, demo_pack/'pack', tmp_path/name),rng.randrange(90)
         p.wait_for(lambda: lines(name)>=at)
         time.sleep(rng.random()*.1)
         p.send(signal.SIGKILL)

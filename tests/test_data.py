@@ -174,21 +174,6 @@ def test_damaged_archives(few, tmp_path):
         assert said in message(find_source, src)
     for o in (b'', one[:200]): assert 'cannot be read' in message(read_synsets, o)
 
-def test_one_line_and_exit_code_2(few, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path/'page.tar').write_text('<html>')
-    (tmp_path/'flat/train/a').mkdir(parents=True); (tmp_path/'flat/val').mkdir()
-    shutil.copytree(tmp_path/'flat/train/a', tmp_path/'flat/train/b')
-    for o in 'train/a/1.jpg','train/b/1.jpg','val/1.jpg': (tmp_path/'flat'/o).write_bytes(pictures()())
-    for args,said in ((['page.tar','x'], 'page.tar: not an archive'), (['flat','x'], 'LOC_val_solution.csv'),
-                      (['flat'], 'DST is missing'), (['flat','x','--storage','png'], "'png' is unknown"),
-                      (['flat','x','--max_bad','7'], 'max_bad 7'), (['flat','--verify'], 'not a pack')):
-        monkeypatch.setattr(sys, 'argv', ['alexnet_prepare', *args])
-        with pytest.raises(SystemExit) as e: alexnet_prepare()
-        err = capsys.readouterr().err
-        assert e.value.code==2 and said in err and err.count('\n')==1, err
-    assert not list(tmp_path.glob('x*'))
-
 # --- Files
 
 def test_malformed(tmp_path):
@@ -277,27 +262,27 @@ places = {('folders','raw'): ['train_state.npz+4', 'val_images.npy+1'],
           ('tar.gz','raw'): ['train_state.npz+2', 'train_block_5+1'],
           ('tar.gz','jpeg'): ['train_state.npz+9', 'train_jpeg.bin+1'],
           ('tar','raw'): ['val_state.npz+3', 'meta.json+2']}
-at_random = 10 if 'ALEXNET_NB_LONG' in os.environ else 1
+rounds = 4 if 'ALEXNET_NB_LONG' in os.environ else 1
 
 @pytest.mark.parametrize('form,storage', places)
 def test_killed(tmp_path, form, storage):
-    "Killed at certain places and at any moment, with refused files among the good ones: the same checksums"
+    "Killed at any moment and at two certain places, with refused files among the good ones: the same checksums"
     src,dst = photographs_and_others(tmp_path, form),tmp_path/'pack'
     want = prepare(src, tmp_path/'want', size=32, storage=storage, max_bad=.5)
     rng = random.Random(form+storage+os.environ.get('ALEXNET_NB_SEED', ''))
-    kills = [(o,None) for o in places[form,storage]] + [('never',.25*rng.random()) for _ in range(at_random)]
-    if at_random>1: kills = kills[2:] + [(o,None) for o in sum(places.values(), [])]
-    rng.shuffle(kills)
-    waiting = [begin(src, dst, storage, place) for place,_ in kills]
-    for p,(_,delay) in zip(waiting, kills):
-        killed(p, dst, delay)
-        assert not dst.exists() and dst.with_name('pack.partial').exists()
-    said = []
-    p = prepare(src, dst, size=32, storage=storage, max_bad=.5, tell=said.append)
-    assert same(p, want) and said==['going on with what is there']
-    for o in ('repairs.jsonl','train_names.txt','pca.json'): assert (p.path/o).read_text()==(want.path/o).read_text()
-    assert sorted(o.name for o in p.path.iterdir())==sorted(o.name for o in want.path.iterdir())
-    assert not list(tmp_path.glob('*.partial'))
+    for _ in range(rounds):
+        kills = [('never',rng.random()), *((o,None) for o in places[form,storage])]
+        waiting = [begin(src, dst, storage, place) for place,_ in kills]
+        for p,(_,delay) in zip(waiting, kills):
+            killed(p, dst, delay)
+            assert not dst.exists() and dst.with_name('pack.partial').exists()
+        said = []
+        p = prepare(src, dst, size=32, storage=storage, max_bad=.5, tell=said.append)
+        assert same(p, want) and said==['going on with what is there']
+        for o in ('repairs.jsonl','train_names.txt','pca.json'): assert (p.path/o).read_text()==(want.path/o).read_text()
+        assert sorted(o.name for o in p.path.iterdir())==sorted(o.name for o in want.path.iterdir())
+        assert not list(tmp_path.glob('*.partial'))
+        shutil.rmtree(dst)
 
 def test_notes_cut_off(tmp_path):
     "Notes that no state knows are cut off, and the next state does not count them: nothing is filled up with zeros"
