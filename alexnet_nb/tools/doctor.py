@@ -295,4 +295,4 @@ def _probe_all(me, whole, full):
     if _describe_limit(_list_links(me))[0]=='reading' and me.workers<threads:
         me.probe(f'reading, --workers {threads}', .05, _read_pack, threads)
     ways = {f'full {k}':(k, Mode()) for k in ('code2012', 'no_lrn')}
-    if full: me.probe('full network', .25, _take_steps, ways, 1., 224, 1000)
+    if whole and full: me.probe('full network', .25, _take_steps, ways, 1., 224, 1000)
