@@ -19,12 +19,12 @@ from torch import nn
 from .augment import CAFFE, CODE2012, PAPER, TORCHVISION, Augment, InputSpec
 from .data import square
 from .dropout import Dropout
-from .engine.core import Refusal, Table, load_extra, write_bytes
+from .engine.core import Refusal, Table, load_extra, mix, write_bytes
 from .engine.weights import (check_sha256, fetch, is_url, read_caffe, read_mean, read_onnx, read_pth,
     read_safetensors, recognize, write_safetensors)
 from .lrn import LRN, SpatialNorm
 from .pooling import MaxPool, pool_out
-from .split import GroupedLinear, apply_layer, check_images, conv, merge_state, pads
+from .split import GroupedLinear, apply_layer, check_images, check_layer, conv, merge_state, pads
 
 # %% ../nbs/08_model.ipynb #5437712a
 @dataclass(frozen=True)
@@ -224,11 +224,6 @@ def _make_steps(spec):
         raise Refusal(f"{unknown[0]} is unknown; after a layer there are {', '.join(steps)}")
     return nn.ModuleDict(steps)
 
-def _check_layer(spec, layer):
-    names = [l.name for l in spec.layers]
-    if layer not in names:
-        raise ValueError(f"layer {layer!r} is unknown; there are {', '.join(names)}")
-
 def _check_fit(model, sd, strict):
     "Raise Refusal unless the tensors `sd` fit the network"
     own = {k:tuple(v.shape) for k,v in model.state_dict().items()}
@@ -245,12 +240,11 @@ def _check_fit(model, sd, strict):
 
 # %% ../nbs/08_model.ipynb #eb6a8bd9
 def _draw_weights(model, seed):
-    "Initial weights and biases, all from one generator"
-    g = torch.Generator()
-    g.manual_seed(seed)
+    "Initial weights and biases; each layer has a generator of its own"
     full = shapes(model.spec, model.n_classes)
     for l,here,there in zip(model.spec.layers, model.shapes(), full):
         layer = getattr(model, l.name)
+        g = torch.Generator().manual_seed(mix(seed % 2**64, *l.name.encode()))
         if l.std is None:
             bound = 1/math.sqrt(here['fan_in'])
             for p in (layer.weight, layer.bias):
@@ -305,7 +299,7 @@ class AlexNet(nn.Module):
         layer:str='fc7', # conv1 … fc8; raises ValueError for another name
     )->torch.Tensor:     # What leaves the layer and all that follows it before the next one
         "Responses of a layer; Figure 4 of the paper compares images by those of fc7"
-        _check_layer(self.spec, layer)
+        check_layer(self.spec, layer)
         return self(x, upto=layer)
 
     def load_state_dict(self,
