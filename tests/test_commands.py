@@ -169,14 +169,14 @@ def test_interrupted(demo_pack, trained, tmp_path, sig):
 
 job = """
 import sys
-import alexnet_nb.train as T
-T._save_every = .25 # seconds; so that some checkpoints are in the middle of an epoch
+from alexnet_nb import train as T
+T.SAVE_EVERY = .25 # seconds; so that some checkpoints are in the middle of an epoch
 T.train(*sys.argv[1:3], width=.125, size=56, batch_size=32, epochs=12, schedule='paper', keep=2, say=print)
 """
 
 def test_killed_at_random(demo_pack, tmp_path, monkeypatch):
     "kill -9 at any moment, then the same again: all weights, checkpoints and the log are those of an uninterrupted run"
-    monkeypatch.setattr(T, '_save_every', .25)
+    monkeypatch.setattr(T, 'SAVE_EVERY', .25, raising=False)
     rng,n = random.Random(os.environ.get('ALEXNET_NB_SEED', 0)),int(os.environ.get('ALEXNET_NB_KILLS', 2))
     def train(name):
         said = []

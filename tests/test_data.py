@@ -364,9 +364,9 @@ print(memory('VmHWM')-before)
 def test_memory(tmp_path):
     "Ten times the images, hardly more memory: what it takes besides the list of names is a few chunks"
     data,ps = [pictures()() for _ in range(40)],{}
-    for n in (60, 600):
+    for n in (40, 400):
         put(tmp_path, {f'{n}.tar':tar({f'{c}/{i:06d}.JPEG':data[(c+i)%40] for c in (1,2) for i in range(n)})})
         ps[n] = start(sys.executable, '-c', peak, tmp_path/f'{n}.tar', tmp_path/f'p{n}')
     mb = {n:int(fine(p.wait()).stdout) for n,p in ps.items()}
     print(f'peak memory above that of the imports, MB, by images per class: {mb}')
-    assert mb[600]-mb[60]<15, mb  # the array of squares has 6 and 59 MB
+    assert mb[400]-mb[40]<15, mb  # the array of squares has 4 and 39 MB
