@@ -57,7 +57,8 @@ def pace(
     least:int=1,   # Items, however long they take
 )->float:          # Things per second; less than `seconds` where the work comes to an end
     "Let some work go on for a while"
-    done,items = 0,0
+    done = 0
+    items = 0
     start = time.perf_counter()
     for n in work:
         _wait_for(device)

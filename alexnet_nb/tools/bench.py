@@ -197,8 +197,8 @@ def lrn_jobs(
 def _norms_in_step_job(o):
     "A training step with the norms against one without"
     calls = {name:_fed_step(o, name) for name in ('code2012', 'no_lrn')}
-    ratio = Ratio('training step of code2012 against no_lrn', quotient('code2012', 'no_lrn'), 'times as long',
-                  goal=1.25 if o.full else None)
+    goal = 1.25 if o.full else None
+    ratio = Ratio('training step of code2012 against no_lrn', quotient('code2012', 'no_lrn'), 'times as long', goal)
     return Job(f'whole network, {o.size} px, float32', calls, [ratio], o.steps, choose_clock(o.device))
 
 # %% ../../nbs/tools/bench.ipynb #9d11c99c
@@ -241,15 +241,16 @@ def make_step(
 
 def _make_net(name, device, width, size, n_classes=1000):
     "A network by its name, ready to train"
-    if name==ALEXNET and width==1: net = importlib.import_module('torchvision').models.alexnet(num_classes=n_classes)
-    else: net = AlexNet('torchvision' if name==ALEXNET else name, n_classes, width, size, seed=0)
+    if name!=ALEXNET: net = AlexNet(name, n_classes, width, size, seed=0)
+    elif width!=1: net = AlexNet('torchvision', n_classes, width, size, seed=0)
+    else: net = importlib.import_module('torchvision').models.alexnet(num_classes=n_classes)
     return net.to(device).train()
 
 def _compile_net(net, name, compile_mode):
     if name==ALEXNET or compile_mode!='default': return torch.compile(net, dynamic=False, mode=compile_mode)
     return torch.compile(net, dynamic=False, options=dict(fallback_random=True)) # as training does
 
-# %% ../../nbs/tools/bench.ipynb #b980f713
+# %% ../../nbs/tools/bench.ipynb #9c113ca5
 def random_batch(
     n:int,                   # Images
     size:int,                # Their side, pixels
@@ -261,7 +262,8 @@ def random_batch(
     rng = torch.Generator(device).manual_seed(0)
     x = torch.rand(n, 3, size, size, generator=rng, device=device)*255-128
     y = torch.randint(n_classes, (n,), generator=rng, device=device)
-    return x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format), y
+    if channels_last: x = x.contiguous(memory_format=torch.channels_last)
+    return x, y
 
 def _input_size(o, name):
     "Side of the input of a network: what was asked for; if nothing was, its own"
@@ -311,8 +313,9 @@ def work(
     if bf16: weights = (4+2) + 2+2+2 + (2+4) # to bfloat16; forward, backward, gradient; the gradient to float32
     else: weights = 4+4+4
     update = 5*4
-    return dict(flops=2*batch*(3*sum(macs)-macs[0]),
-                bytes=batch*(forward+backward)*(2 if bf16 else 4) + sum(o[3] for o in rows)*(weights+update))
+    between = 2 if bf16 else 4
+    moved = batch*(forward+backward)*between + sum(params for *_,params in rows)*(weights+update)
+    return dict(flops=2*batch*(3*sum(macs)-macs[0]), bytes=moved)
 
 def _list_operations(spec, width, size):
     "(operation, numbers read and written for each image, parameters), in order"
@@ -393,17 +396,23 @@ def _step_ratios(o, name, mode, n, peer_mode):
     ratios = [Ratio(name, per_second(call, n), 'images per s',
                     ceiling=_share_of_ceiling(o, call, need, mode.precision)),
               Ratio(_compute_only+name, duration(call, EPOCHS*TRAIN/n/3600), 'hours')]
-    full = o.full and n==128
+    step_goal,norm_goal = _choose_goals(o, name, mode, n)
     if call!=peer:
-        wanted = full and name=='code2012' and o.device.type!='cpu' and mode.precision=='bf16'
         more = need['flops']/_need(o, ALEXNET, peer_mode, n)['flops']
-        ratios += [Ratio(f'{name} against {ALEXNET}', quotient(peer, call), 'times as fast', 2. if wanted else None),
+        ratios += [Ratio(f'{name} against {ALEXNET}', quotient(peer, call), 'times as fast', step_goal),
                    Ratio(f'{name} against {ALEXNET}, per multiply-add', quotient(peer, call, more), 'times as fast')]
     if name=='code2012':
         ratios.append(Ratio('training step of code2012 against no_lrn', quotient(call, f'no_lrn, {mode}'),
-                            'times as long', 1.25 if full and mode==Mode() else None))
+                            'times as long', norm_goal))
     for r in ratios: r.place = f'batch {n}, {mode}'
     return ratios
+
+def _choose_goals(o, name, mode, n):
+    "For a step against torchvision's, and against one without the norms; None where there is no goal"
+    if not o.full or n!=128 or name!='code2012': return None, None
+    step_goal = 2. if o.device.type!='cpu' and mode.precision=='bf16' else None
+    norm_goal = 1.25 if mode==Mode() else None
+    return step_goal, norm_goal
 
 def format_hours(
     hours:float, # Of a run
@@ -636,9 +645,9 @@ def _prepare_job(o, files):
     packs = {f'prepare, {s}':partial(files.make_pack, s) for s in ('raw','jpeg')}
     calls = packs | _torchvision_calls(files)
     calls['read_square'] = lambda: _for_all(files, lambda path: read_square(path, files.side))
-    goal = .8 if o.full and files.photographs else None
+    goals = {'prepare, raw':.8} if o.full and files.photographs else {}
     ratios = [Ratio(f'{k} against decode_jpeg and resize', quotient('decode_jpeg and resize', k), 'times as fast',
-                    goal=goal if 'raw' in k else None) for k in packs]
+                    goals.get(k)) for k in packs]
     ratios.append(Ratio('prepare, raw against read_square', quotient('read_square', 'prepare, raw'), 'times as fast'))
     ratios += [Ratio(k, per_second(k, files.n), 'images per s and core') for k in calls]
     for k in packs:
@@ -698,10 +707,12 @@ def _read_all(batches):
 # %% ../../nbs/tools/bench.ipynb #a4c57dde
 def _loader_job(o, files):
     "Reading batches from packs, from files and from a tar"
-    raw,jpeg = files.make_pack('raw'),files.make_pack('jpeg')
+    raw = files.make_pack('raw')
+    jpeg = files.make_pack('jpeg')
     ours = {'Loader, raw':_our_epoch(o, raw), 'Loader, jpeg':_our_epoch(o, jpeg),
             'Loader, raw, and Augment':_our_epoch(o, raw, True)}
-    whole,small = 'ImageFolder, files as they are',f'ImageFolder, {files.side}-pixel files'
+    whole = 'ImageFolder, files as they are'
+    small = f'ImageFolder, {files.side}-pixel files'
     others = {whole:_folder_epoch(o, files.whole), small:_folder_epoch(o, files.small)}
     try: others[f'WebDataset, {files.side}-pixel files'] = _webdataset_epoch(o, files)
     except ImportError: pass # it is optional
@@ -802,8 +813,9 @@ def bench(
     for name in names:
         cards[name] = _measure(name, command, say, kw)
         if out is None: continue
-        paths.append(out if one_file else Path(out)/f'bench_{name}.json')
-        cards[name].save(paths[-1])
+        path = out if one_file else Path(out)/f'bench_{name}.json'
+        cards[name].save(path)
+        paths.append(path)
     say(_join_tables(cards))
     for path in paths: say(f'card: {path}')
     return cards

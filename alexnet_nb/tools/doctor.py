@@ -52,15 +52,17 @@ def _check_all(pack, device, verify=False):
     try:
         check_pack(pack)
         if verify: pack.verify()
-        yield Check('pack', 'ok', 'checksums agree' if verify else 'shapes agree; --verify reads all of it')
+        said = {True:'checksums agree', False:'shapes agree; --verify reads all of it'}[verify]
+        yield Check('pack', 'ok', said)
     except Refusal as e: yield Check('pack', 'broken', str(e))
     try: yield Check('versions', 'ok', ', '.join(f'{k} {v}' for k,v in versions().items()))
     except (ImportError, RuntimeError) as e: yield Check('versions', 'broken', f'torchvision: {first_line(e)}')
     if device.type!='cuda' and torch.version.cuda:
         yield Check('GPU', 'warning', f'PyTorch is built for GPUs, sees {torch.cuda.device_count()}, and uses none')
     yield _check_lrn(device)
-    threads,cores = torch.get_num_threads(),core_count()
-    yield Check('cores', 'ok' if 2*threads>=cores else 'warning', f'{threads} threads on {cores} cores')
+    threads = torch.get_num_threads()
+    state = 'ok' if 2*threads>=core_count() else 'warning'
+    yield Check('cores', state, f'{threads} threads on {core_count()} cores')
 
 def _check_lrn(device):
     "Does response normalization give the right numbers, and what computes it?"
@@ -69,7 +71,8 @@ def _check_lrn(device):
         return Check('LRN', 'broken', 'wrong numbers')
     how = implementation(x)
     words = dict(c='compiled for this CPU', fused='one GPU kernel', plain='operation by operation; a C compiler helps')
-    return Check('LRN', 'warning' if how=='plain' else 'ok', words[how])
+    state = 'warning' if how=='plain' else 'ok'
+    return Check('LRN', state, words[how])
 
 # %% ../../nbs/tools/doctor.ipynb #62edc9fa
 @dataclass
@@ -129,7 +132,6 @@ def _read_disk(me, seconds, block=192*1024):
 
 # %% ../../nbs/tools/doctor.ipynb #172fc97a
 def _augment(me, seconds):
-    "Crops, flips and colours"
     x = me.take_squares(me.batch_size).to(me.device)
     aug = Augment(me.pack, get_spec(me.spec), me.size, me.device)
     return len(x)/median_time(lambda: aug(x), seconds, me.device), f'{me.pack.size} to {me.size} px'
@@ -143,8 +145,7 @@ MODES = {'':Mode(), ', --precision bf16':Mode('bf16'), ', --channels_last':Mode(
          ', --precision bf16 --channels_last':Mode('bf16', True)} # by the options of alexnet_train
 
 # %% ../../nbs/tools/doctor.ipynb #bcd03ec1
-def _list_links(me):
-    "{link of the chain: seconds per image}, of those that were measured"
+def _list_links(me): # {link of the chain: seconds per image}, of those that were measured
     return {k:1/me[k].value for k in ('reading', 'augmentation', 'training step') if me[k].value}
 
 def _add_up(device, links):
@@ -158,8 +159,7 @@ def _describe_limit(links):
     if not links: return None,'No part could be measured.'
     limit = max(links, key=links.get)
     shares = ', '.join(f'{k} {t/sum(links.values()):.0%}' for k,t in links.items())
-    words = f'The limit is the {limit}, {1/links[limit]:,.0f} images/s by itself.'
-    return limit,f'{words} Shares of the work: {shares}.' 
+    return limit,f'The limit is the {limit}, {1/links[limit]:,.0f} images/s by itself ({shares} of the work).' 
 
 # %% ../../nbs/tools/doctor.ipynb #4e78c436
 def _advise(me):
