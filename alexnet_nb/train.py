@@ -21,14 +21,15 @@ from .dropout import set_share, share_masks
 from .engine.core import Refusal, mix
 from .engine.machine import arithmetic, parse_time, working
 from .engine.parallel import World, join, share_state, wrap_network
-from .engine.runs import (Recorder, RunFolder, check_choice, check_factors, check_least, check_loss, end_early,
-                                    load_state_tensors, locked, parse_factors, state_tensors)
+from .engine.runs import (Recorder, RunFolder, check_choice, check_factors, check_least, check_loss,
+                                    end_early, load_state_tensors, locked, parse_factors, state_tensors)
 from .engine.step import (Observer, errors, evaluating, freeze_group, fused_momentum, mean_scores, step,
                                     update_alike)
 from .model import (SPECS, AlexNet, Spec, explain_plateau, get_spec, inherit, make_spec,
                               match_donor, open_donor, read_weights, save_weights, shapes)
 from .split import columns as split_columns, fit_state
 
+# %% ../nbs/09_train.ipynb #80415e95
 _all_ = ['step', 'errors', 'inherit'] # made in other modules, and offered here
 
 # %% ../nbs/09_train.ipynb #2cdfe468
@@ -217,6 +218,7 @@ class Training:
         self.donor = donor
         self.batches = math.ceil(pack.counts['train']/cfg['batch_size']) # in an epoch
         self.total = max(1, round(cfg['epochs']*self.batches)) # steps
+        self.every = max(1, min(50, self.total//300)) # steps per line of the log
         self.aug = Augment(pack, spec, cfg['size'], world.device)
         model = AlexNet(spec, pack.n_classes, cfg['width'], cfg['size'], seed=cfg['seed'])
         model.names = pack.names
@@ -370,12 +372,11 @@ def train(
             recorder.begin(t.step, t.total, cfg['batch_size'])
             batches = t.stream(workers)
             end = min(t.total, steps or t.total)
-            every = max(1, min(50, t.total//300)) # steps per line of the log
             saved = time.time()
             why = 0 # 1: the time is spent; 2: somebody wants to stop
             while t.step<end and not why:
                 last = t.ends_epoch(t.step+1)
-                due = last or (t.step+1)%every==0
+                due = last or (t.step+1)%t.every==0
                 train_step(t, *next(batches), due)
                 recorder.advance(t.step)
                 if due:

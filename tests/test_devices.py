@@ -9,7 +9,7 @@ from alexnet_nb.data import prepare
 from alexnet_nb.engine.demo import demo
 from alexnet_nb.tools.commands import alexnet_train
 from alexnet_nb.train import Run, train
-from conftest import call, fine, later, run, script, slow, start
+from conftest import call, fine, later, root, run, script, slow, start
 
 torchrun = Path(sys.executable).parent/'torchrun'
 small = '--width .125 --size 56 --batch_size 48 --device cpu --workers 1'.split()
@@ -74,25 +74,30 @@ def test_equal(pack, one, tmp_path, n, more):
 double = '''
 import sys, torch, torch.nn.functional as F
 from alexnet_nb.augment import Augment
-from alexnet_nb.data import Pack
+from alexnet_nb.data import Loader, Pack, part
+from alexnet_nb.dropout import set_share, share_masks
 from alexnet_nb.engine.core import mix
-from alexnet_nb.devices import Share, fit_state, join
+from alexnet_nb.engine.parallel import join, wrap_network
 from alexnet_nb.model import AlexNet, save_weights
+from alexnet_nb.split import columns
 from alexnet_nb.train import SGD2012
 folder,out,cols,spec = sys.argv[1:]
 with join('cpu', cols=='1') as w:
     pack = Pack(folder)
-    m = w.place(AlexNet(spec, pack.n_classes, .125, 63, seed=0).double())
-    net,opt,aug = w.parallel(m),SGD2012(m, .001, .002),Augment(pack, m.spec, 63)
-    ld = Share(pack, bs=83, seed=0, rank=w.rank, world=w.size) # the last batch has one image
+    m = AlexNet(spec, pack.n_classes, .125, 63, seed=0).double()
+    if cols=='1': m = columns(m, w.devices)
+    masks = share_masks(m)
+    net,opt,aug = wrap_network(m, w),SGD2012(m, .001, .002),Augment(pack, m.spec, 63)
+    ld = Loader(pack, bs=83, seed=0, rank=w.rank, world=w.size) # the last batch has one image
     for step,(xb,yb) in enumerate(ld):
         if step==1: opt.scale(lambda name: 0 if 'conv1' in name else 1)
         n = [83,83,83,1][step]
-        a,k = w.at(n)
+        a,k = part(n, w.rank, w.size)
+        set_share(masks, a, n)
         torch.manual_seed(mix(0, 2, step))
         loss = F.cross_entropy(net(aug(xb, mix(0, 1, step), a, n).double())[:k], yb[:k], reduction='sum')*(w.size/n)
         loss.backward(); opt.step(); opt.zero_grad()
-    w.lead(lambda: save_weights(m, out))
+    w.run_on_rank0(lambda: save_weights(m, out))
 '''
 
 @slow
@@ -125,7 +130,7 @@ def test_transitions(pack, one, tmp_path):
 
 # --- What is killed
 
-long = [*small, '--epochs', '25']
+long = [*small, '--epochs', '12']
 
 @pytest.fixture(scope='module')
 def two(pack, tmp_path_factory):
@@ -145,7 +150,7 @@ def children(p):
         if 'LOCAL_RANK' in e: res[int(e['RANK'])] = int(f.parent.name)
     return res
 
-def under_way(pack, folder, *more, n=2, lines=30, **env_):
+def under_way(pack, folder, *more, n=2, lines=15, **env_):
     "Start, and wait until the run is in the middle"
     p,log = start(*command(n, pack, '--run', folder, *long, *more), env={**env, **env_}),folder/'log.jsonl'
     p.wait_for(lambda: log.exists() and log.read_text().count('\n')>=lines)
@@ -158,6 +163,8 @@ def finished(p, kids, folder, timeout=60):
     for k in kids.values(): assert not Path(f'/proc/{k}').exists()
     return p.stdout, p.stderr
 
+lost = 'the connection to the other processes is lost'
+
 @pytest.mark.parametrize('rank', [later(0), 1])
 def test_killed(pack, two, tmp_path, rank):
     "kill -9 of a process ends the other with one line, soon; the same command goes on, and ends as if nothing had been"
@@ -167,19 +174,34 @@ def test_killed(pack, two, tmp_path, rank):
     os.kill(kids[rank], signal.SIGKILL)
     out,err = finished(p, kids, folder)
     assert time.time()-t<30
-    assert len(ours(err))==1 and f'process {rank} (of 2, from 0) has ended or hangs' in ours(err)[0], err
+    assert len(ours(err))==1 and lost in ours(err)[0], err
     fine(go(2, pack, '--run', folder, *long))
     assert equal(folder, two) and equal(folder, two, 'last') and told(folder)==told(two)
 
-def test_hangs(pack, two, tmp_path):
-    "A process that is stopped without dying"
+def test_stops_answering(pack, tmp_path):
+    "A process that is stopped without dying: the other waits as long as it was told, and ends"
     folder = tmp_path/'run'
-    p,kids = under_way(pack, folder, ALEXNET_NB_PATIENCE='5')
+    place = {**env, 'WORLD_SIZE':'2', 'MASTER_ADDR':'127.0.0.1', 'MASTER_PORT':str(28_500+os.getpid()%1000),
+             'ALEXNET_NB_TIMEOUT':'5'}
+    ps = [start(script('alexnet_train'), pack, '--run', folder, *long, env={**place, 'RANK':str(i)}) for i in (0, 1)]
+    log = folder/'log.jsonl'
+    ps[0].wait_for(lambda: log.exists() and log.read_text().count('\n')>=10)
+    ps[1].send(signal.SIGSTOP)
+    t = time.time()
+    assert ps[0].wait(60).returncode==2 and time.time()-t<20, ps[0].stderr
+    assert len(ours(ps[0]))==1 and lost in ours(ps[0])[0] and 'within 5 s' in ours(ps[0])[0], ps[0].stderr
+    assert (folder/'last.safetensors').exists()
+
+@slow
+def test_hangs(pack, two, tmp_path):
+    "The same under torchrun, which gives a process thirty seconds to end before it kills it"
+    folder = tmp_path/'run'
+    p,kids = under_way(pack, folder, ALEXNET_NB_TIMEOUT='5')
     t = time.time()
     os.kill(kids[1], signal.SIGSTOP)
     out,err = finished(p, kids, folder)
-    assert time.time()-t<20 # 30 with the usual patience of 15
-    assert len(ours(err))==1 and 'process 1 (of 2, from 0) has ended or hangs' in ours(err)[0], err
+    assert 30<time.time()-t<50
+    assert len(ours(err))==1 and lost in ours(err)[0] and 'within 5 s' in ours(err)[0], err
     fine(go(2, pack, '--run', folder, *long))
     assert equal(folder, two)
 
@@ -192,7 +214,7 @@ def test_stopped(pack, two, tmp_path, sig, to):
     out,err = finished(p, kids, folder)
     assert len(ours(err))==1 and 'stopped at step' in ours(err)[0] and 'the same command goes on' in ours(err)[0], err
     r = fine(go(2, pack, '--run', folder, *long))
-    assert f"going on at step {ours(err)[0].split('stopped at step ')[1].split()[0]} of 150" in r.stdout
+    assert f"going on at step {ours(err)[0].split('stopped at step ')[1].split()[0]} of 72" in r.stdout
     assert equal(folder, two)
 
 @slow
@@ -206,18 +228,38 @@ def test_restarts(pack, two, tmp_path):
     assert 'going on at step' in fine(p.wait()).stdout
     assert equal(folder, two)
 
+def machines(*args, cwd=None):
+    "Two torchruns of one process each, as on two machines; each in a folder of its own if there is one to make them in"
+    port = 29_500+os.getpid()%1000
+    ps = []
+    for i in (0, 1):
+        where = cwd/f'machine{i}' if cwd else root
+        where.mkdir(exist_ok=True)
+        ps.append(start(torchrun, '--nnodes=2', f'--node_rank={i}', '--master_addr=127.0.0.1', f'--master_port={port}',
+            '--nproc_per_node=1', '--no-python', '--', script('alexnet_train'), *args, cwd=where,
+            env={**env, 'ALEXNET_NB_TIMEOUT':'20'}))
+    return ps
+
 @slow
 def test_two_machines(pack, one, tmp_path):
-    "Two torchruns, as on two machines that share no folder: one of them writes"
-    port = str(29_500+os.getpid()%1000)
-    def machine(i):
-        d = tmp_path/f'machine{i}'
-        d.mkdir(exist_ok=True)
-        return start(torchrun, '--nnodes=2', f'--node_rank={i}', '--master_addr=127.0.0.1', f'--master_port={port}',
-            '--nproc_per_node=1', '--no-python', '--', script('alexnet_train'), pack, '--run', 'run', *three, env=env, cwd=d)
-    ps = [machine(i) for i in (0, 1)]
-    for p in ps: fine(p.wait())
+    "Two machines that share no folder: one of them writes"
+    for p in machines(pack, '--run', 'run', *three, cwd=tmp_path): fine(p.wait())
     assert 0<difference(one, tmp_path/'machine0/run')<2e-5 and not list((tmp_path/'machine1').iterdir())
+
+@pytest.mark.parametrize('which', [later(0), 1])
+def test_lost_machine(pack, two, tmp_path, which):
+    "A machine that goes away with all of its processes ends the job of the other; the same commands go on"
+    folder = tmp_path/'run'
+    ps = machines(pack, '--run', folder, *long)
+    log = folder/'log.jsonl'
+    ps[0].wait_for(lambda: log.exists() and log.read_text().count('\n')>=15)
+    t = time.time()
+    ps[which].end()
+    other = ps[1-which].wait(60)
+    assert other.returncode and time.time()-t<40 and not (folder/'model.safetensors').exists()
+    assert len(ours(other))==1 and lost in ours(other)[0], other.stderr
+    for p in machines(pack, '--run', folder, *long): fine(p.wait())
+    assert equal(folder, two) and told(folder)==told(two)
 
 # --- What is refused
 

@@ -1,5 +1,5 @@
 "Training: what makes a resumed run the same run, and what is said when it goes wrong"
-import copy, json, math, os, pickle, sys, time, types
+import copy, itertools, json, math, os, pickle, sys, time, types
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import alexnet_nb.engine.runs as R
 import alexnet_nb.train as T
 from alexnet_nb.data import Loader, prepare
 from alexnet_nb.engine.core import Refusal, mix
@@ -16,7 +17,8 @@ from alexnet_nb.engine.demo import demo
 from alexnet_nb.engine.machine import arithmetic, parse_time
 from alexnet_nb.model import AlexNet, get_spec, load_weights, save_weights
 from alexnet_nb.split import columns
-from alexnet_nb.train import SGD2012, Run, Trainer, settings, train
+from alexnet_nb.engine.runs import locked
+from alexnet_nb.train import SGD2012, Run, Training, settings, train, train_step
 
 small = dict(width=.125, size=56, batch_size=100, epochs=4, say=lambda s: None)
 
@@ -47,7 +49,7 @@ def told(run): return [{k:v for k,v in o.items() if k!='images_per_s'} for o in 
 
 def trainer(pack, **kw):
     cfg = settings(pack, **{k:v for k,v in {**small, **kw}.items() if k!='say'})
-    return Trainer(pack, cfg, get_spec(cfg['spec']), torch.device('cpu'))
+    return Training(pack, cfg)
 
 # --- The update rule
 
@@ -90,8 +92,12 @@ def test_fused(monkeypatch):
     def last(x): return x.to(memory_format=torch.channels_last)
     shapes = (96,3,11,11),(256,48,5,5),(128,256),(10,),(4,1,1,1),()
     calls = []
-    fused = T._fused
-    monkeypatch.setattr(T, '_fused', lambda *a: (calls.append('once'), fused(*a)))
+    fused = T.fused_momentum
+    def spy(*args):
+        fits = fused(*args)
+        if fits: calls.append('once')
+        return fits
+    monkeypatch.setattr(T, 'fused_momentum', spy)
     def go(ps, gs, vs, wd):
         net = torch.nn.ParameterDict({f'{i}weight':torch.nn.Parameter(p.clone()) for i,p in enumerate(ps)})
         opt = SGD2012(net, lr=.03, weight_decay=wd)
@@ -122,22 +128,22 @@ def test_no_waiting(pack):
     class Aug(types.SimpleNamespace): # on a CPU its loops ask
         def __call__(self, xb, seed, *share): return torch.randn(len(xb), 3, 56, 56)
     t.aug = Aug(spec=t.aug.spec)
-    for i in range(3):
-        with Watch(): t.step(torch.zeros(100, 64, 64, 3, dtype=torch.uint8), torch.arange(100)%10, look=i>0)
-    assert t.watch.read()['grad_norm']>0 and t.sums[1,2]==300
+    for n in (100, 100, 60):
+        with Watch(): train_step(t, torch.zeros(n, 64, 64, 3, dtype=torch.uint8), torch.arange(n)%10, due=n<100)
+    assert t.observer.read()['grad_norm']>0 and t.sums[1,2]==260
 
 def test_watch(pack):
     "Dead units and the norm of the gradient are what one would count"
     t = trainer(pack)
     with torch.no_grad(): t.model.fc6.bias.fill_(-1e6); t.model.conv3.bias[:12] = -1e6
-    xb,yb = next(t.batches(1))
+    xb,yb = next(t.stream(1))
     got = {}
     t.opt.register_step_pre_hook(lambda *_: got.update(
         norm=torch.cat([p.grad.flatten() for p in t.model.parameters()]).norm().item()))
     torch.manual_seed(mix(0, 2, 0))
     y = t.model(t.aug(xb, mix(0, 1, 0)), upto='conv3')
-    t.step(xb, yb, look=True)
-    seen = t.watch.read()
+    train_step(t, xb, yb, due=True)
+    seen = t.observer.read()
     assert list(seen['dead'])==['conv1','conv2','conv3','conv4','conv5','fc6','fc7']
     assert seen['dead']['fc6']==1 and seen['dead']['conv3']==pytest.approx((y.amax((0,2,3))==0).float().mean().item())
     assert seen['dead']['conv3']>=.25
@@ -148,18 +154,17 @@ def test_small_batches_stay_plain(pack):
     t,seen = trainer(pack, epochs=2),[]
     def fast(x): seen.append(len(x)); return t.model(x)
     t.net = fast
-    for xb,yb in t.batches(1):
-        t.step(xb, yb)
-        if t.at==t.total: break
+    batches = t.stream(1)
+    while t.step<t.total: train_step(t, *next(batches))
     assert t.total==6 and seen==[100]*4
 
 def test_frozen_by_schedule(pack):
     "conv1 is not computed and does not move once log2012 has put it to rest"
     t = trainer(pack, schedule='log2012', epochs=20)
-    t.at = round(.9*t.total)
-    xb,yb = next(t.batches(1))
+    t.step = round(.9*t.total)
+    xb,yb = next(t.stream(1))
     before = t.model.conv1.weight.clone()
-    t.step(xb, yb)
+    train_step(t, xb, yb)
     assert not t.model.conv1.weight.requires_grad and torch.equal(before, t.model.conv1.weight) and not t.aug.colour
 
 def test_precision(pack, tmp_path):
@@ -224,18 +229,19 @@ def test_resumed(pack, long, tmp_path, at):
 
 class Killed(BaseException): pass
 
-@pytest.mark.parametrize('name, call', [('_link',1), ('_link',2), ('_link',5), ('save_weights',3), ('save_weights',11)])
+@pytest.mark.parametrize('name, call', [('link_file',1), ('link_file',2), ('link_file',5), ('save_weights',3), ('save_weights',11)])
 @pytest.mark.parametrize('when', ['before', 'after'])
 def test_killed_between(pack, long, tmp_path, monkeypatch, name, call, when):
     "Killed right before or after a file of the end of an epoch is written"
-    old,calls = getattr(T, name),[]
+    module = R if name=='link_file' else T
+    old,calls = getattr(module, name),[]
     def die(*args, **kw):
         calls.append(0)
         if when=='after': old(*args, **kw)
         if len(calls)==call: raise Killed
         if when=='before': old(*args, **kw)
     with monkeypatch.context() as m:
-        m.setattr(T, name, die)
+        m.setattr(module, name, die)
         with pytest.raises(Killed): train(pack, tmp_path/'run', **plateau)
     train(pack, tmp_path/'run', **plateau)
     same(long.path, tmp_path/'run')
@@ -243,9 +249,9 @@ def test_killed_between(pack, long, tmp_path, monkeypatch, name, call, when):
 
 def test_lines_of_many_steps(pack, tmp_path, monkeypatch):
     "The sums of a line that is not yet written are in the checkpoint"
-    init = T._Books.__init__
+    init = Training.__init__
     def slow(self, *args): init(self, *args); self.every = 7
-    monkeypatch.setattr(T._Books, '__init__', slow)
+    monkeypatch.setattr(Training, '__init__', slow)
     a = train(pack, tmp_path/'a', **small)
     for n in (1, 5, 8): train(pack, tmp_path/'b', steps=n, **small)
     train(pack, tmp_path/'b', **small)
@@ -257,7 +263,7 @@ def test_old_runs(pack, tmp_path):
     new = train(pack, tmp_path/'new', **small)
     old = train(pack, tmp_path/'old', steps=7, **small).path
     cfg = json.loads((old/'config.json').read_text())
-    (old/'config.json').write_text(json.dumps({k:v for k,v in cfg.items() if k not in T._later}))
+    (old/'config.json').write_text(json.dumps({k:v for k,v in cfg.items() if k not in Run.older}))
     f = old/'last.safetensors'
     with safe_open(f, 'pt') as o: meta = {k:v for k,v in o.metadata().items() if k!='val'}
     save_file({k:v for k,v in load_file(f).items() if k!='sums'}, f, meta)
@@ -275,15 +281,24 @@ def test_mismatch(pack, tmp_path):
               "rates None (now {'conv1': 0.0})"): assert o in lines, e.value
     assert len(lines)==6
 
+def test_two_trainings(pack, tmp_path):
+    "Of two trainings in one folder the second is refused; afterwards the folder is free again"
+    run = train(pack, tmp_path/'a', steps=1, **small)
+    before = bits(run.path)
+    with locked(run), pytest.raises(Refusal, match='another training is at work in this folder'):
+        train(pack, run.path, **small)
+    assert bits(run.path).keys()==before.keys()
+    assert train(pack, run.path, **small).done
+
 def test_deterministic(pack, tmp_path, monkeypatch):
     "On a CPU it changes nothing, and is undone; an operation that cannot repeat itself is named in one line"
     a,b = (train(pack, tmp_path/o, steps=5, deterministic=o=='b', **small) for o in 'ab')
     same(a.path, b.path)
     assert not torch.are_deterministic_algorithms_enabled()
-    def step(self, *a, **kw):
+    def step(*a, **kw):
         assert torch.are_deterministic_algorithms_enabled()
         raise RuntimeError('upsample_cuda does not have a deterministic implementation, but you set …\nmore')
-    monkeypatch.setattr(T.Trainer, 'step', step)
+    monkeypatch.setattr(T, 'train_step', step)
     with pytest.raises(Refusal, match='^cpu: --deterministic: upsample_cuda does not have .* but you set …$'):
         train(pack, tmp_path/'c', deterministic=True, **small)
 
@@ -318,7 +333,7 @@ def test_init_from(pack, long, tmp_path):
     few = load_weights(long.path)
     few.names = [f'other {i}' for i in range(10)]
     save_weights(few, tmp_path/'few.safetensors')
-    t = Trainer(pack, settings(pack, init_from=few), few.spec, torch.device('cpu'), few)
+    t = Training(pack, settings(pack, init_from=few), donor=few)
     assert not t.inherited and torch.equal(t.model.fc7.weight, few.fc7.weight)
     fresh = AlexNet(few.spec, 10, few.width, few.size, seed=0)
     assert torch.equal(t.model.fc8.weight, fresh.fc8.weight) and not torch.equal(fresh.fc8.weight, few.fc8.weight)
@@ -334,33 +349,33 @@ def test_init_from_refuses(pack, long, tmp_path):
 def test_out_of_memory(pack, tmp_path, monkeypatch):
     "The message names a smaller batch; the checkpoint of before stays"
     train(pack, tmp_path/'run', steps=2, **small)
-    before,step = bits(tmp_path/'run'),Trainer.step
-    def full(self, *args, **kw):
-        if self.at==4: raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
-        return step(self, *args, **kw)
-    monkeypatch.setattr(Trainer, 'step', full)
+    before = bits(tmp_path/'run')
+    def full(t, *args):
+        if t.step==4: raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
+        train_step(t, *args)
+    monkeypatch.setattr(T, 'train_step', full)
     with pytest.raises(Refusal, match='out of memory with batches of 100; try --batch_size 50, or --precision bf16'):
         train(pack, tmp_path/'run', **small)
     now = load_file(tmp_path/'run/last.safetensors')
     assert now.keys()==before['last.safetensors'].keys()
     monkeypatch.undo()
     same(train(pack, tmp_path/'run', **small).path, train(pack, tmp_path/'whole', **small).path)
-    def other(self, *args, **kw): raise RuntimeError('something else')
-    monkeypatch.setattr(Trainer, 'step', other)
+    def other(*args): raise RuntimeError('something else')
+    monkeypatch.setattr(T, 'train_step', other)
     with pytest.raises(RuntimeError, match='something else'): train(pack, tmp_path/'other', **small)
 
 @pytest.mark.parametrize('every', [1, 5])
 def test_not_a_number(pack, tmp_path, monkeypatch, every):
     "The run ends at the next line of the log; no checkpoint holds a number that is none"
-    init,step = T._Books.__init__,Trainer.step
-    def slow(self, *args): init(self, *args); self.every = every; self.saved = 0 # wants to save after each step
-    def bad(self, xb, yb, look=False):
-        if self.at==7:
-            with torch.no_grad(): self.model.fc7.bias[3] = math.nan
-        return step(self, xb, yb, look)
-    monkeypatch.setattr(T._Books, '__init__', slow)
-    monkeypatch.setattr(T._Books, 'save', lambda self: (self.t.save(self.run), self.t._sort_out(self.run, self.keep)))
-    monkeypatch.setattr(Trainer, 'step', bad)
+    init,clock = Training.__init__,itertools.count(0, 61) # wants to save after each step
+    def slow(self, *args): init(self, *args); self.every = every
+    def bad(t, *args):
+        if t.step==7:
+            with torch.no_grad(): t.model.fc7.bias[3] = math.nan
+        train_step(t, *args)
+    monkeypatch.setattr(Training, '__init__', slow)
+    monkeypatch.setattr(T, 'time', types.SimpleNamespace(time=lambda: next(clock)))
+    monkeypatch.setattr(T, 'train_step', bad)
     with pytest.raises(Refusal) as e: train(pack, tmp_path/'run', **small)
     assert f'the loss is nan at step {8 if every==1 else 9}' in str(e.value), e.value # 9 is the end of an epoch
     assert 'the last good checkpoint is kept. Likely: a rate too high for batches of 100' in str(e.value)

@@ -30,7 +30,7 @@ def deal_devices(
     pair:bool=False,   # Two devices for each process?
     rank:int=0,        # Number of this process on this machine
     processes:int=1,   # How many there are on this machine
-)->list:               # One device or two; raises `Refusal` if they are not there, or if it is not clear which are meant
+)->list:               # One device or two; raises `Refusal` if they are not there, or if it is not clear which
     "The devices of this process"
     each = 2 if pair else 1
     need = each*processes
@@ -211,8 +211,9 @@ def explain_errors(
         if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in text:
             raise
         also = '' if precision=='bf16' else ', or --precision bf16,'
-        raise Refusal(f'{device}: out of memory with batches of {batch_size}; try --batch_size {max(1, batch_size//2)}{also} '
-                      'in another --run (a learning rate belongs to a size of batches)') from e
+        half = max(1, batch_size//2)
+        raise Refusal(f'{device}: out of memory with batches of {batch_size}; try --batch_size {half}{also} in '
+                      'another --run (a learning rate belongs to a size of batches)') from e
 
 @contextmanager
 def working(

@@ -17,8 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from .core import Refusal
 from .machine import deal_devices
 
-# %% ../../nbs/engine/parallel.ipynb #d8247463
-def read_place()->dict: # rank and size, among all; local_rank and local_size, on this machine; restart, how often before
+# %% ../../nbs/engine/parallel.ipynb #79d2649c
+def read_place()->dict: # rank and size among all, local_rank and local_size on this machine, number of the restart
     "What `torchrun` says about this process"
     def number(name, default):
         return int(os.environ.get(name, default))
@@ -126,7 +126,7 @@ def wrap_network(
         net = torch.compile(model, dynamic=False, options=dict(fallback_random=True)) # the masks of the plain network
     return FreezableDDP(net) if world.size>1 else net
 
-# %% ../../nbs/engine/parallel.ipynb #403b1558
+# %% ../../nbs/engine/parallel.ipynb #011d3bf9
 def time_limit()->timedelta: # From ALEXNET_NB_TIMEOUT, in seconds; raises `Refusal` if that is no number
     "How long a process waits for another"
     text = os.environ.get('ALEXNET_NB_TIMEOUT', '600')
@@ -160,16 +160,18 @@ def _connect(world, store):
         backend = 'cpu:gloo,cuda:nccl'
         if len(world.devices)==1:
             options['device_id'] = world.device
-    dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=time_limit(), **options)
+    dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=time_limit(),
+                            **options)
     dist.barrier()
 
-# %% ../../nbs/engine/parallel.ipynb #00e7e58a
+# %% ../../nbs/engine/parallel.ipynb #08ecf99c
 LOST = ('the connection to the other processes is lost: one has ended, or has not answered within {:.0f} s; '
         'the same command goes on from the last checkpoint')
 
 def _is_lost(e):
-    "Does an error come from the connection between processes?"
-    return isinstance(e, dist.DistError) or isinstance(e, RuntimeError) and 'gloo' in str(e)
+    "Does an error come from the connection between processes? gloo has no class of its own for it"
+    words = 'gloo', 'pair closure', 'closed by peer', 'Timed out', 'NCCL'
+    return isinstance(e, dist.DistError) or (isinstance(e, RuntimeError) and any(o in str(e) for o in words))
 
 def _last_word(e, store):
     "What to raise for an error: one process says what it was, the others end in silence with the same code"
@@ -191,7 +193,7 @@ def _set_sigterm(action):
     if threading.current_thread() is threading.main_thread():
         return signal.signal(signal.SIGTERM, action)
 
-# %% ../../nbs/engine/parallel.ipynb #1b761508
+# %% ../../nbs/engine/parallel.ipynb #d17a20d7
 _present = None # the world that this process has joined
 
 @contextmanager
@@ -223,6 +225,8 @@ def join(
     except BaseException as e:
         _set_sigterm(signal.SIG_IGN)
         word = _last_word(e, store)
+        if dist.is_initialized():
+            dist.destroy_process_group()
         if word is e:
             raise
         raise word from None

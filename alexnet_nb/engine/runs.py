@@ -7,7 +7,7 @@ __all__ = ['describe_setting', 'list_differences', 'parse_factors', 'check_choic
            'RunFolder', 'FolderLock', 'locked', 'state_tensors', 'load_state_tensors', 'check_loss', 'end_early',
            'Recorder']
 
-# %% ../../nbs/engine/runs.ipynb #52ee4602
+# %% ../../nbs/engine/runs.ipynb #de3b017a
 import hashlib, importlib, json, math, os, shutil, time, uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +15,6 @@ from pathlib import Path
 import torch
 
 from .core import Refusal, progress, write_text
-
-try:
-    import fcntl
-except ImportError: # Windows
-    fcntl = None
 
 # %% ../../nbs/engine/runs.ipynb #40a3620d
 def describe_setting(
@@ -54,7 +49,7 @@ def parse_factors(
     except (TypeError, ValueError):
         raise Refusal(f'rates {given!r}: expected LAYER=FACTOR, separated by commas') from None
 
-# %% ../../nbs/engine/runs.ipynb #4351ad68
+# %% ../../nbs/engine/runs.ipynb #51c9f78b
 def check_choice(
     name:str, # Of the setting
     value,    # What was asked for
@@ -74,7 +69,7 @@ def check_least(
         if value is None:
             continue
         if above and not value>least:
-            raise Refusal(f'{name} {value}: must be above zero' if least==0 else f'{name} {value}: must be above {least}')
+            raise Refusal(f"{name} {value}: must be above {least or 'zero'}")
         if not above and not value>=least:
             raise Refusal(f'{name} {value}: must be {least} or more')
 
@@ -226,7 +221,7 @@ class RunFolder:
     def __repr__(self):
         return f"run {self.path.name}: {len(self.rows())} log lines{', finished' if self.done else ''}"
 
-# %% ../../nbs/engine/runs.ipynb #5c0db7f5
+# %% ../../nbs/engine/runs.ipynb #df34f668
 class FolderLock:
     "The right to train in a folder, as long as this process lives and does not give it back"
     def __init__(self,
@@ -239,8 +234,10 @@ class FolderLock:
         "Take the lock"
         try:
             self.file = open(self.run.path/'config.json', 'rb+')
-            if fcntl:
-                fcntl.flock(self.file, fcntl.LOCK_EX|fcntl.LOCK_NB)
+            fcntl = importlib.import_module('fcntl')
+            fcntl.flock(self.file, fcntl.LOCK_EX|fcntl.LOCK_NB)
+        except ImportError: # Windows has no such locks
+            pass
         except BlockingIOError:
             self.release()
             raise Refusal(f'{self.run.path}: another training is at work in this folder; wait for its end, '
@@ -292,7 +289,7 @@ def load_state_tensors(
             if saved is not None:
                 opt.state[p][key] = torch.empty_like(p).copy_(saved) # in the place and the layout of the parameter
 
-# %% ../../nbs/engine/runs.ipynb #ed8be943
+# %% ../../nbs/engine/runs.ipynb #d3393b4d
 def check_loss(
     loss:float,    # Of the last steps
     run:RunFolder, # The run
@@ -310,7 +307,8 @@ def check_loss(
         why += ', or a batch too small for it (the rates are those of 128 images)'
     if rates:
         why += f', or --rates {rates}'
-    raise Refusal(f'{run.path}: the loss is {loss} at step {step}; {kept}. Likely: {why}; other settings need another --run')
+    raise Refusal(f'{run.path}: the loss is {loss} at step {step}; {kept}. Likely: {why}; '
+                  'other settings need another --run')
 
 def end_early(
     run:RunFolder, # The run
@@ -345,7 +343,7 @@ def _flatten(row):
             pairs.append((name.replace('val_', 'val/'), value))
     return pairs
 
-# %% ../../nbs/engine/runs.ipynb #b96143d2
+# %% ../../nbs/engine/runs.ipynb #52ea3fee
 class Recorder:
     "Tells how a run goes: log, TensorBoard, progress bar, lines for the reader; a context"
     def __init__(self,
@@ -402,7 +400,12 @@ class Recorder:
         left = (self.total-self.step)*self.size/self.speed()
         return f'{self.speed():.0f} images/s, {left:.0f} s left'
 
-    def log(self, step, epoch, **row): # A line of the log after so many steps and epochs, and the same for TensorBoard
+    def log(self,
+        step:int,    # Steps done
+        epoch:float, # Epochs done
+        **row,       # What to write; a value may be a dict
+    ):
+        "A line of the log, and the same for TensorBoard"
         if self.silent:
             return
         self.run.log(step=step, epoch=epoch, **row)

@@ -134,7 +134,8 @@ class Observer:
         seen = [o.float().to(device) for o in self.dead]
         sizes = [sum(map(len, seen[i:i+self.parts])) for i in range(0, len(seen), self.parts)]
         layers = largest(torch.cat(seen)).split(sizes)
-        return dict(grad_norm=self.norm.item(), dead={k:(o==0).float().mean().item() for k,o in zip(self.names, layers)})
+        dead = {name:(o==0).float().mean().item() for name,o in zip(self.names, layers)}
+        return dict(grad_norm=self.norm.item(), dead=dead)
 
 # %% ../../nbs/engine/step.ipynb #780c89b1
 def freeze_group(
