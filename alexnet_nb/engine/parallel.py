@@ -26,7 +26,7 @@ def read_place()->dict: # rank and size among all, local_rank and local_size on 
     return dict(rank=number('RANK', 0), size=size, local_rank=number('LOCAL_RANK', 0),
                 local_size=number('LOCAL_WORLD_SIZE', size), restart=number('TORCHELASTIC_RESTART_COUNT', 0))
 
-# %% ../../nbs/engine/parallel.ipynb #7eedd46c
+# %% ../../nbs/engine/parallel.ipynb #479a3b0c
 class World:
     "The processes that work on one network together; most often there is only this one"
     def __init__(self,
@@ -50,7 +50,7 @@ class World:
     )->torch.Tensor:    # The sum or the highest of all processes, in place
         "Put together what the processes have counted"
         if self.size>1:
-            dist.all_reduce(x, dict(sum=dist.ReduceOp.SUM, max=dist.ReduceOp.MAX)[op])
+            dist.all_reduce(x, dist.ReduceOp.MAX if op=='max' else dist.ReduceOp.SUM)
         return x
 
     def broadcast(self,
@@ -94,7 +94,7 @@ class World:
     def __repr__(self):
         return f"process {self.rank} of {self.size} on {' and '.join(map(str, self.devices))}"
 
-# %% ../../nbs/engine/parallel.ipynb #7f7cc16d
+# %% ../../nbs/engine/parallel.ipynb #e41628b2
 class FreezableDDP:
     "DDP around a network, made anew when a layer is frozen or thawed"
     def __init__(self,
@@ -121,10 +121,9 @@ def wrap_network(
     compile:bool=False, # Let PyTorch compile it?
 ):                      # What makes logits of images; its backward pass averages the gradients of all processes
     "The network for training"
-    net = model
-    if compile:
-        net = torch.compile(model, dynamic=False, options=dict(fallback_random=True)) # the masks of the plain network
-    return FreezableDDP(net) if world.size>1 else net
+    if compile: # with the masks of the plain network
+        model = torch.compile(model, dynamic=False, options=dict(fallback_random=True))
+    return FreezableDDP(model) if world.size>1 else model
 
 # %% ../../nbs/engine/parallel.ipynb #011d3bf9
 def time_limit()->timedelta: # From ALEXNET_NB_TIMEOUT, in seconds; raises `Refusal` if that is no number
