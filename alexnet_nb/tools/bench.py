@@ -276,7 +276,7 @@ def _fed_step(o, name, mode=Mode(), n=None):
     last = name!=ALEXNET or mode.channels_last
     return partial(take_step, *random_batch(n or o.batch_size, size, o.device, channels_last=last))
 
-# %% ../../nbs/tools/bench.ipynb #9e27617a
+# %% ../../nbs/tools/bench.ipynb #c5a2ac43
 def compare_steps(
     steps:dict,         # {name: what make_step gave}
     batch_size:int,     # Images, at most
@@ -288,13 +288,14 @@ def compare_steps(
     "Training steps on random images, in turns, with as many images as the time allows"
     x,y = random_batch(batch_size, size, device, n_classes)
     few = min(batch_size, 8)
-    first = next(iter(steps.values()))
-    one = median_time(lambda: first(x[:few], y[:few]), 0, device)/few
+    first = next(iter(steps))
+    one = median_time(lambda: steps[first](x[:few], y[:few]), 0, device)/few
     n = batch_size
     while n>few and 3*len(steps)*n*one>seconds: n //= 2 # two to warm up, and one round at least
     turns = rounds({k:partial(f, x[:n], y[:n]) for k,f in steps.items()}, 100, device, least=0, seconds=seconds/2)
     how = f'batches of {n}' if n==batch_size else f'batches of {n} for want of time, not {batch_size}'
-    return {k:n/statistics.median(t[k] for t in turns) for k in steps}, how
+    rate = n/statistics.median(t[first] for t in turns)
+    return {k:rate*statistics.median(t[first]/t[k] for t in turns) for k in steps}, how
 
 # %% ../../nbs/tools/bench.ipynb #01d22367
 def work(
