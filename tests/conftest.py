@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 os.environ['MPLBACKEND'] = 'Agg'
-# Networks are small here: a second thread gains little, and where the cores have other work it loses tenfold
+# Networks are small here, and a second thread gains little. Threads that wait sleep: where the cores have other work,
+# threads that wait busily for each other make a step ten times as long
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 root = Path(__file__).resolve().parents[1]
 
 slow = pytest.mark.skipif('ALEXNET_NB_LONG' not in os.environ, reason='takes long on few cores: set ALEXNET_NB_LONG')
