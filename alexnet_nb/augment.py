@@ -199,7 +199,7 @@ class Augment(_InputMaker):
     def draws(self,
         n:int,      # Images in the batch
         seed:int=0, # The same seed gives the same numbers
-    )->tuple:       # rows (n) and columns (n) of the crops, flips (n), noise (n,3) in grey levels, None if there is none
+    )->tuple:       # rows (n) and columns (n) of the crops, flips (n), noise (n,3) in grey levels or None
         "The random choices for the images of a batch, made on the CPU"
         return _draw_choices(self, n, seed)
 
