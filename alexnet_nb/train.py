@@ -362,10 +362,10 @@ def train(
         pack = pack if isinstance(pack, Pack) else Pack(pack)
         donor = open_donor(choices.pop('init_from', None))
         cfg = settings(pack, gpu=world.device.type=='cuda', init_from=donor, **choices)
+        t = Training(pack, cfg, world, donor, channels_last, compile)
         folder = world.run_on_rank0(lambda: Run(run, cfg))
         if world.run_on_rank0(lambda: folder.done):
             return folder
-        t = Training(pack, cfg, world, donor, channels_last, compile)
         machine = working(world.device, cfg['precision'], cfg['batch_size'], deterministic)
         with locked(folder, world.run_on_rank0), machine as stop, Recorder(folder, say, not world.first) as recorder:
             _resume(t, folder, keep, recorder.say)

@@ -81,11 +81,8 @@ class World:
         "Wait for the others and part; from here on this process is alone"
         if self.size==1:
             return
-        end = time.monotonic()+time_limit().total_seconds()
         try:
-            self.store.add('left', 1)
-            while self.store.add('left', 0)<self.size and time.monotonic()<end:
-                time.sleep(.05)
+            _wait_for_all(self.store, 'leaving', self.size)
         except RuntimeError: # the table is gone, so another process is through
             pass
         dist.destroy_process_group()
@@ -125,7 +122,7 @@ def wrap_network(
         model = torch.compile(model, dynamic=False, options=dict(fallback_random=True))
     return FreezableDDP(model) if world.size>1 else model
 
-# %% ../../nbs/engine/parallel.ipynb #011d3bf9
+# %% ../../nbs/engine/parallel.ipynb #73aa3c09
 def time_limit()->timedelta: # From ALEXNET_NB_TIMEOUT, in seconds; raises `Refusal` if that is no number
     "How long a process waits for another"
     text = os.environ.get('ALEXNET_NB_TIMEOUT', '600')
@@ -150,8 +147,16 @@ def _open_store(place):
                       f'({str(e).splitlines()[0]})') from None
     return dist.PrefixStore(f"alexnet_nb{place['restart']}.{_joined}", store)
 
+def _wait_for_all(store, point, size):
+    "Wait until all processes have come to this point, or the time is up; a signal is heard meanwhile"
+    end = time.monotonic()+time_limit().total_seconds()
+    store.add(point, 1)
+    while store.add(point, 0)<size and time.monotonic()<end:
+        time.sleep(.05)
+
 def _connect(world, store):
-    "Open the connections between the processes"
+    "Open the connections between the processes; before that, one that was refused its devices is heard of"
+    _wait_for_all(store, 'ready', world.size)
     backend = 'gloo'
     options = {}
     if world.device.type=='cuda':
