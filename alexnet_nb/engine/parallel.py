@@ -6,7 +6,7 @@
 __all__ = ['LOST', 'read_place', 'World', 'FreezableDDP', 'wrap_network', 'time_limit', 'join', 'share_state']
 
 # %% ../../nbs/engine/parallel.ipynb #06c2aeac
-import os, signal, sys, threading, time, warnings
+import atexit, os, signal, sys, threading, time, warnings
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -177,9 +177,16 @@ def _is_lost(e):
     words = 'gloo', 'pair closure', 'closed by peer', 'Timed out', 'NCCL'
     return isinstance(e, dist.DistError) or (isinstance(e, RuntimeError) and any(o in str(e) for o in words))
 
+def _skip_cleanup(code):
+    "End at once: a thread of gloo may still wait for the lost process, and Python's own cleanup would crash it"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
 def _last_word(e, store):
     "What to raise for an error: one process says what it was, the others end in silence with the same code"
     if _is_lost(e):
+        atexit.register(_skip_cleanup, 2)
         e = Refusal(LOST.format(time_limit().total_seconds()))
     try:
         spoken = store.add('spoken', 1)>1

@@ -391,7 +391,7 @@ class Recorder:
 
     def show(self, text): # Beside the bar
         if self.bar is not None:
-            self.bar.set_postfix_str(text)
+            self.bar.set_postfix_str(text, refresh=False) # the bar has a pace of its own
 
     def speed(self): # Images per second since the start
         return (self.step-self.first)*self.size/(time.time()-self.start)
