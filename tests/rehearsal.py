@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from alexnet_nb.sources import ilsvrc_words
+from alexnet_nb.engine.sources import ilsvrc_words
 from archives import Challenge
 
 cmyk = '''n01739381_1309 n02077923_14822 n02447366_23489 n02492035_15739 n02747177_10752 n03018349_4028 n03062245_4620
@@ -23,7 +23,7 @@ def pictures():
     "Some hundred small pictures"
     f = Path(os.environ.get('ALEXNET_NB_DATA', ''))/'tiny-imagenet-25.tar.xz'
     if not f.is_file():
-        from alexnet_nb.demo import draw
+        from alexnet_nb.engine.demo import draw
         return [draw(i%10, np.random.default_rng([7,i])).convert('RGB') for i in range(200)]
     with tarfile.open(f) as t:
         ms = (m for m in t if m.name.endswith('.JPEG'))
