@@ -1,5 +1,5 @@
 "What `import alexnet_nb` offers, and what it costs"
-import shutil
+import importlib, shutil
 
 offered = '''
 import sys, alexnet_nb
@@ -32,3 +32,18 @@ def test_version(repo, py, tmp_path):
     done = py('-c', 'from nbdev.config import update_version; update_version()', cwd=tmp_path)
     assert done.returncode==0, done.stderr
     assert copy.read_text()==source
+
+contract = {
+    'data': 'prepare Pack Loader', 'relu': 'CifarNet figure1', 'split': 'columns merge', 'lrn': 'lrn LRN',
+    'pooling': 'MaxPool', 'model': 'AlexNet SPECS load_weights export_onnx Table', 'augment': 'Augment ten_views',
+    'dropout': 'Dropout', 'train': 'SGD2012 Schedule step train Run', 'tools.cards': 'Card table',
+    'results': 'evaluate predict show_filters show_top5 show_neighbours',
+    'tools.bench': 'bench', 'tools.doctor': 'doctor', 'tools.experiments': 'EXPERIMENTS'}
+
+def test_contract():
+    "The names that users rely on are where they were promised"
+    lost = []
+    for module,names in contract.items():
+        there = importlib.import_module(f'alexnet_nb.{module}')
+        lost += [f'{module}.{o}' for o in names.split() if not hasattr(there, o)]
+    assert not lost, lost
