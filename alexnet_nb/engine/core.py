@@ -6,13 +6,13 @@
 __all__ = ['READERS', 'Count', 'Number', 'Sha256', 'Refusal', 'Unwritable', 'printable', 'load_extra', 'first_line', 'reading',
            'reader', 'open_file', 'read_bytes', 'read_text', 'convert', 'parse_json', 'read_json', 'blaming', 'sync',
            'writing', 'write_bytes', 'write_text', 'sweep', 'check_writable', 'sha256_file', 'progress', 'Table',
-           'new_axes', 'mix', 'option', 'Stopped', 'expect_interrupts', 'command']
+           'new_axes', 'shorten', 'set_name', 'mix', 'option', 'Stopped', 'expect_interrupts', 'command']
 
 # %% ../../nbs/engine/core.ipynb #ff9641ae
 import errno, hashlib, importlib, io, json, os, platform, re, secrets, shlex
 import signal, stat, sys, tempfile, threading, traceback
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated
 
@@ -302,7 +302,8 @@ class Table:
         return [[printable(v) for v in row] for row in (self.rows[0], *[r.values() for r in self.rows])]
 
     def _repr_markdown_(self):
-        head,*body = ('| '+' | '.join(v.replace('|', r'\|') for v in r)+' |' for r in self._cells())
+        marks = str.maketrans({o:'\\'+o for o in '|$`'} | {'<':'&lt;'}) # a name is no mathematics and no HTML
+        head,*body = ('| '+' | '.join(v.translate(marks) for v in r)+' |' for r in self._cells())
         return '\n'.join([head, '|---'*len(self._cells()[0])+'|', *body])
 
     def __repr__(self):
@@ -321,6 +322,45 @@ def new_axes(
     fig,axes = plt.subplots(rows, cols, squeeze=False, layout='constrained', **kw)
     plt.close(fig)
     return fig, axes.flatten()
+
+# %% ../../nbs/engine/core.ipynb #2bd5c858
+_FONTS = ('Noto Sans CJK JP', 'Noto Sans CJK SC', 'Source Han Sans', 'WenQuanYi Micro Hei', 'IPAexGothic',
+          'Hiragino Sans', 'PingFang SC', 'Microsoft YaHei', 'Yu Gothic', 'Malgun Gothic', 'Arial Unicode MS',
+          'Noto Emoji')
+
+@cache
+def _find_letters(families):
+    "Those of these fonts that are here, and the code points that they have letters for"
+    from matplotlib import font_manager
+    here = font_manager.get_font_names()
+    letters = set()
+    found = []
+    for family in families:
+        if family in here or family not in _FONTS:
+            file = font_manager.findfont(font_manager.FontProperties(family=[family]))
+            letters |= font_manager.get_font(file).get_charmap().keys()
+            found.append(family)
+    return found, letters
+
+def shorten(
+    text:str,    # Of one line
+    most:int=36, # Characters
+)->str:          # Without its middle, if it is longer
+    "Make a name fit"
+    if len(text)<=most:
+        return text
+    end = most//3
+    return f'{text[:most-end-1]}…{text[-end:]}'
+
+def set_name(
+    text,        # A text of matplotlib: ax.title, what ax.text gave, a label of an axis or of a legend
+    name,        # From anywhere
+    most:int=36, # Characters
+):
+    "Let a text of a figure show a name as it is"
+    fonts,letters = _find_letters((*text.get_fontfamily(), *_FONTS))
+    shown = [c if ord(c) in letters else c.encode('unicode_escape').decode() for c in printable(name)]
+    text.set(text=shorten(''.join(shown), most), parse_math=False, usetex=False, fontfamily=fonts)
 
 # %% ../../nbs/engine/core.ipynb #4c045c37
 def mix(
