@@ -6,15 +6,17 @@
 __all__ = ['READERS', 'Count', 'Number', 'Sha256', 'Refusal', 'Unwritable', 'printable', 'load_extra', 'first_line', 'reading',
            'reader', 'open_file', 'read_bytes', 'read_text', 'convert', 'parse_json', 'read_json', 'blaming', 'sync',
            'writing', 'write_bytes', 'write_text', 'sweep', 'check_writable', 'sha256_file', 'progress', 'Table',
-           'new_axes', 'shorten', 'set_name', 'mix', 'option', 'Stopped', 'expect_interrupts', 'command']
+           'new_axes', 'shorten', 'set_name', 'mix', 'option', 'checked', 'Stopped', 'lacks_memory',
+           'expect_interrupts', 'command']
 
 # %% ../../nbs/engine/core.ipynb #ff9641ae
 import errno, hashlib, importlib, io, json, os, platform, re, secrets, shlex
-import signal, stat, sys, tempfile, threading, traceback
-from contextlib import contextmanager
+import signal, stat, sys, tempfile, threading, traceback, warnings
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
+from inspect import signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_origin
 
 import msgspec, numpy as np
 from fastcore import script
@@ -381,12 +383,32 @@ def option(
         return Param(help, type, **kw)
     return Annotated[type, help, kw]
 
+def _has_range(kind): return get_origin(kind) is Annotated and any(isinstance(o, Meta) for o in kind.__metadata__)
+
+def checked(
+    f, # A function; a parameter may have an annotation with a range, such as `Count`
+):     # The same function, which raises `Refusal` for values outside; None is always allowed
+    "Let a function refuse what its annotations do not allow"
+    shape = signature(f)
+    kinds = {k:o.annotation for k,o in shape.parameters.items() if _has_range(o.annotation)}
+    @wraps(f)
+    def check(*args, **kw):
+        given = shape.bind(*args, **kw).arguments
+        for name in kinds.keys() & given.keys():
+            with reading(f'{name} {given[name]}'):
+                convert(given[name], kinds[name]|None)
+        return f(*args, **kw)
+    return check
+
+# %% ../../nbs/engine/core.ipynb #76006783
 def _read_arguments(f):
     "What the shell gave to the command `f`"
     parser = script.anno_parser(f, prog=f.__name__)
     def refuse(message):
         raise Refusal(f'{message}; see {f.__name__} --help')
     parser.error = refuse
+    for o in parser._actions:
+        o.type = getattr(o.type, '__origin__', o.type) # int, which a range is about
     spellings = {o.replace('_','-'):o for o in parser._option_string_actions}
     words = []
     for word in sys.argv[1:]:
@@ -416,21 +438,27 @@ class _Output(io.FileIO):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
-            if e.errno!=errno.EPIPE: # a full disk
+            if self.name==1 and e.errno!=errno.EPIPE: # a full disk
                 raise OSError(e.errno, e.strerror, 'standard output') from e
             return len(data)
 
-def _open_outputs():
-    "Let writing to stdout and stderr succeed whatever they are: closed, a pipe without reader, without our letters"
+def _fill_gaps():
+    "Open what is closed among stdin, stdout and stderr; no file of ours may get such a number"
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR) # gets the lowest free number, this one; no file of ours may get it
+            os.open(os.devnull, os.O_RDWR) # gets the lowest free number, this one
+
+def _open_outputs():
+    "Let writing to stdout and stderr succeed whatever they are: closed, a pipe without reader, without our letters"
+    _fill_gaps()
     for number,name in ((1,'stdout'), (2,'stderr')):
         old = getattr(sys, name)
         if old is not getattr(sys, f'__{name}__'):
             continue # somebody catches what is said
+        if hasattr(os, 'set_blocking'): # another program may have left a terminal in the other state
+            os.set_blocking(number, True)
         encoding = old.encoding if old else 'utf-8'
         new = io.TextIOWrapper(io.BufferedWriter(_Output(number, 'w', closefd=False)), encoding, 'backslashreplace',
                                line_buffering=True)
@@ -440,34 +468,36 @@ def _open_outputs():
 def _stop(number, frame):
     raise Stopped(number=number)
 
+def _leave_at_once(number, frame):
+    "What a signal does while a command imports what it needs, and when it is over"
+    with suppress(OSError):
+        os.write(2, f'{Path(sys.argv[0]).name}: interrupted\n'.encode('utf-8', 'backslashreplace'))
+    os._exit(128+number)
+
+def _replace_actions(action, old):
+    "Let the signals that ask a process to end do something else; {signal: what it did}"
+    numbers = [getattr(signal, o) for o in ('SIGINT','SIGTERM','SIGHUP') if hasattr(signal, o)] # Windows has two
+    if threading.current_thread() is not threading.main_thread(): # no other may
+        return {}
+    return {o:signal.signal(o, action) for o in numbers if signal.getsignal(o) in old}
+
+@contextmanager
 def _heed_signals():
     "SIGTERM and the end of the terminal interrupt a command as Ctrl-C does"
-    if threading.current_thread() is threading.main_thread(): # no other may
-        if getattr(signal.getsignal(signal.SIGINT), '__name__', '')=='leave': # see expect_interrupts
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        for name in ('SIGTERM', 'SIGHUP'):
-            number = getattr(signal, name, None) # Windows has only one of them
-            if number and signal.getsignal(number)==signal.SIG_DFL:
-                signal.signal(number, _stop)
-
-def expect_interrupts():
-    "While a command still imports what it needs, Ctrl-C ends it with one line"
-    name = Path(sys.argv[0]).name
-    if not name.startswith('alexnet_') or threading.current_thread() is not threading.main_thread():
-        return
-    def leave(number, frame):
-        print(f'{name}: interrupted', file=sys.stderr, flush=True)
-        os._exit(130)
-    if signal.getsignal(signal.SIGINT)==signal.default_int_handler:
-        signal.signal(signal.SIGINT, leave)
+    before = _replace_actions(_stop, (signal.SIG_DFL, signal.default_int_handler, _leave_at_once))
+    try:
+        yield
+    finally:
+        for number,action in before.items():
+            signal.signal(number, action)
 
 # %% ../../nbs/engine/core.ipynb #c5d9ea81
-def _write_traceback(name):
+def _write_traceback(name, error):
     "Put a traceback into a file; its path"
     package = sys.modules[__name__.split('.')[0]]
     about = [shlex.join([name, *sys.argv[1:]]),
              f'alexnet_nb {package.__version__}, Python {platform.python_version()}, {platform.platform()}',
-             traceback.format_exc()]
+             *traceback.format_exception(error)]
     number,path = tempfile.mkstemp('.txt', name+'-')
     with open(number, 'w', encoding='utf-8', errors='backslashreplace') as f:
         f.write('\n'.join(about))
@@ -478,12 +508,19 @@ def _describe_fault(name, error):
     version = sys.modules[__name__.split('.')[0]].__version__
     what = f'this is a fault of alexnet_nb {version} ({type(error).__name__}: {first_line(error)})'
     if os.environ.get('ALEXNET_NB_DEBUG'):
-        traceback.print_exc()
+        traceback.print_exception(error)
         return what
     try:
-        return f'{what}; please report it, with the file {_write_traceback(name)}'
+        return f'{what}; please report it, with the file {_write_traceback(name, error)}'
     except OSError:
         return f'{what}; ALEXNET_NB_DEBUG=1 shows where; please report it'
+
+def lacks_memory(
+    error:BaseException, # Of Python, NumPy or PyTorch
+)->bool:                 # Was there too little memory?
+    "Does an error say that memory is short?"
+    return (isinstance(error, MemoryError) or type(error).__name__=='OutOfMemoryError'
+            or isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 def _find_way_out(name, error):
     "Message and exit code for what ended a command"
@@ -491,32 +528,46 @@ def _find_way_out(name, error):
         return str(error), 2
     if isinstance(error, KeyboardInterrupt):
         return str(error) or 'interrupted; nothing half-written is left', 128+getattr(error, 'number', signal.SIGINT)
-    if isinstance(error, MemoryError):
+    if lacks_memory(error):
         return 'out of memory', 2
     no_room = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO
     if isinstance(error, OSError) and (error.filename is not None or error.errno in no_room):
         return f"{error.filename or 'disk'}: {error.strerror or str(error)}", 2
     return _describe_fault(name, error), 1
 
+# %% ../../nbs/engine/core.ipynb #5f6137c3
+def _say_why(name, error):
+    "Say in one line why a command ends; its exit code"
+    message,code = _find_way_out(name, error)
+    lines = message.split('\n  ') # a list in a message is indented; any other line break is part of a name
+    print(f'{name}: '+'\n  '.join(map(printable, lines)), file=sys.stderr, flush=True)
+    return code
+
+def expect_interrupts():
+    "While a command still imports what it needs, a signal or a broken library ends it with one line, too"
+    name = Path(sys.argv[0]).name
+    if name.startswith('alexnet_'):
+        _fill_gaps()
+        _replace_actions(_leave_at_once, (signal.SIG_DFL, signal.default_int_handler))
+        sys.excepthook = lambda kind, error, where: _say_why(name, error)
+
 # %% ../../nbs/engine/core.ipynb #f6354056
 def command(
     f, # A function; its parameters become options when a script of its name calls it without arguments
 ):     # The same for Python; in the shell it ends in one of the ways above
     "Make a function a command"
+    call = checked(f)
     @wraps(f)
     def _f(*args, **kw):
         from_shell = Path(sys.argv[0]).name.startswith(f.__name__)
         if args or kw or not from_shell:
-            return f(*args, **kw)
+            return call(*args, **kw)
         _open_outputs()
-        _heed_signals()
         try:
-            f(**_read_arguments(f))
-            sys.stdout.flush()
-            return
+            with _heed_signals(), warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                call(**_read_arguments(f))
+                sys.stdout.flush()
         except (Exception, KeyboardInterrupt) as e:
-            message,code = _find_way_out(f.__name__, e)
-        lines = message.split('\n  ') # a list in a message is indented; any other line break is part of a name
-        print(f'{f.__name__}: '+'\n  '.join(map(printable, lines)), file=sys.stderr)
-        sys.exit(code)
+            sys.exit(_say_why(f.__name__, e))
     return _f
