@@ -154,7 +154,7 @@ def _describe_holder(holder, known, path):
         return who
     return f'{who}; if that is over, remove {printable(path)}'
 
-# %% ../../nbs/engine/locks.ipynb #6378b649
+# %% ../../nbs/engine/locks.ipynb #eefb3196
 class FolderLock:
     "The right to work in a folder, until it is given back or the process ends"
     def __init__(self,
@@ -208,6 +208,7 @@ class FolderLock:
         self.file = dst/'lock'
         self.release()
 
+# %% ../../nbs/engine/locks.ipynb #585f10bf
 @contextmanager
 def lock_folder(
     folder:Path,     # Made if it is not there
