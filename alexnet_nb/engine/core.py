@@ -76,11 +76,14 @@ def reading(
     "What reading a file raises becomes one line that names it"
     try:
         yield
-    except Refusal:
-        raise
     except Exception as e: # a file can hold anything
-        end = f'; {advice}' if advice else ''
-        raise Refusal(f'{printable(where)}: {printable(_describe_damage(e))}{end}') from e
+        known = isinstance(e, Refusal)
+        if known and not (advice and getattr(e, 'lacks_advice', False)):
+            raise
+        what = str(e) if known else f'{printable(where)}: {printable(_describe_damage(e))}'
+        refusal = Refusal(f'{what}; {advice}' if advice else what)
+        refusal.lacks_advice = not advice
+        raise refusal from e
 
 def reader(
     kind:str,      # Kind of file, such as config.json
