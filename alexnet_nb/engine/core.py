@@ -51,7 +51,8 @@ def first_line(
     error:BaseException, # Of another library, perhaps with pages of explanation
 )->str:                  # What goes into a message; the kind of the error if it says nothing
     "The first line of what an error says"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line)<=300 else line[:299]+'…'
 
 # %% ../../nbs/engine/core.ipynb #0b0188cf
 READERS = {} # {kind of file: function that reads one}

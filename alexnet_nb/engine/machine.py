@@ -4,26 +4,24 @@
 
 # %% auto #0
 __all__ = ['deal_devices', 'get_device', 'arithmetic', 'repeatable', 'parse_time', 'keep_memory', 'memory_bytes', 'core_count',
-           'forget_files', 'StopSignals', 'explain_errors', 'working']
+           'check_memory', 'check_compiler', 'forget_files', 'StopSignals', 'explain_errors', 'working']
 
 # %% ../../nbs/engine/machine.ipynb #50c8e9f4
-import ctypes, math, os, re, signal, threading
+import ctypes, math, os, re, shutil, signal, subprocess, sysconfig, threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 
-from .core import Refusal
+from .core import Refusal, first_line, lacks_memory, load_extra, reading
 
 # %% ../../nbs/engine/machine.ipynb #c0ed8296
 def _open_device(name):
     "A device that exists"
-    try:
+    with reading(f'device {name!r}', 'choose another --device'):
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as e:
-        raise Refusal(f"device {name!r}: cannot be used here ({str(e).splitlines()[0]})") from None
-    return device
+        torch.zeros(1, device=device).item() # to be read, which not every kind of device allows
+        return device
 
 def deal_devices(
     device:str=None,   # 'cuda', 'cuda:1', 'cpu', or several with commas between them; GPUs if there are any
@@ -164,6 +162,41 @@ def core_count()->int: # Cores that this process may use
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
+# %% ../../nbs/engine/machine.ipynb #71cbeabd
+def check_memory(
+    numbers:int,   # That are held at the same time, of 4 bytes each
+    device='cpu',  # Where
+    advice:str='', # What to do
+):                 # Raises `Refusal`
+    "Refuse what can never fit into the memory of a device"
+    device = torch.device(device)
+    total = memory_bytes()[0]
+    if device.type=='cuda':
+        total = torch.cuda.get_device_properties(device).total_memory
+    if total is not None and 4*numbers>total:
+        raise Refusal(f'{device}: needs {4*numbers/1e9:,.0f} GB of memory, which has {total/1e9:,.0f} GB; {advice}')
+
+# %% ../../nbs/engine/machine.ipynb #c644be0a
+def _find_compiler(device):
+    "The program that PyTorch or Triton calls"
+    if torch.device(device).type=='cpu':
+        return os.environ.get('CXX', 'g++')
+    load_extra('triton', 'triton', '--compile on a GPU')
+    return os.environ.get('CC') or next(filter(shutil.which, ('gcc','clang')), 'gcc')
+
+def check_compiler(
+    device='cpu', # Where the compiled network will work
+):                # Raises `Refusal`
+    "Refuse --compile where PyTorch cannot compile"
+    compiler = _find_compiler(device)
+    command = [compiler, '-x', 'c++', '-fsyntax-only', '-I', sysconfig.get_path('include'), '-']
+    try:
+        subprocess.run(command, input='#include <Python.h>\n', text=True, capture_output=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError) as e:
+        said = first_line(getattr(e, 'stderr', None) or getattr(e, 'strerror', None) or e)
+        raise Refusal(f'--compile needs a compiler and the headers of Python: {compiler}: {said}; install them, or '
+                      'leave --compile away') from e
+
 # %% ../../nbs/engine/machine.ipynb #9d7c3632
 def forget_files(
     paths:list, # Files that are on the disk
@@ -208,7 +241,7 @@ def explain_errors(
         text = str(e)
         if 'deterministic' in text:
             raise Refusal(f'{device}: --deterministic: {text.splitlines()[0]}') from e
-        if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in text:
+        if not lacks_memory(e):
             raise
         also = '' if precision=='bf16' else ', or --precision bf16,'
         half = max(1, batch_size//2)
