@@ -121,7 +121,8 @@ def read_bytes(
 )->bytes:            # Raises `Refusal` if it is no file, cannot be read, or is larger
     "What a file holds"
     with open_file(path) as f, reading(path):
-        data = f.read(limit+1)
+        size = os.fstat(f.fileno()).st_size
+        data = f.read(min(limit, max(size, 1<<16))+1) # memory for what is there, whatever the limit
         if len(data)>limit:
             raise ValueError(f'more than {limit:,} bytes, too many for such a file')
         return data
