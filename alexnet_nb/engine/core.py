@@ -391,9 +391,12 @@ def option(
 def _has_range(kind): return get_origin(kind) is Annotated and any(isinstance(o, Meta) for o in kind.__metadata__)
 
 def checked(
-    f, # A function; a parameter may have an annotation with a range, such as `Count`
-):     # The same function, which raises `Refusal` for values outside; None is always allowed
+    f, # A function or a dataclass; a parameter may have an annotation with a range, such as `Count`
+):     # The same, which raises `Refusal` for values outside; None is always allowed
     "Let a function refuse what its annotations do not allow"
+    if isinstance(f, type):
+        f.__init__ = checked(f.__init__)
+        return f
     shape = signature(f)
     kinds = {k:o.annotation for k,o in shape.parameters.items() if _has_range(o.annotation)}
     @wraps(f)
