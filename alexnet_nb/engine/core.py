@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['READERS', 'Count', 'Number', 'Sha256', 'Refusal', 'Unwritable', 'printable', 'load_extra', 'first_line', 'reading',
-           'reader', 'open_file', 'read_bytes', 'read_text', 'convert', 'parse_json', 'read_json', 'blaming', 'sync',
-           'writing', 'write_bytes', 'write_text', 'sweep', 'check_writable', 'sha256_file', 'progress', 'Table',
-           'new_axes', 'shorten', 'set_name', 'mix', 'option', 'checked', 'Stopped', 'lacks_memory',
+           'reader', 'require', 'open_file', 'read_bytes', 'read_text', 'convert', 'parse_json', 'read_json', 'blaming',
+           'sync', 'writing', 'write_bytes', 'write_text', 'sweep', 'check_writable', 'sha256_file', 'progress',
+           'Table', 'new_axes', 'shorten', 'set_name', 'mix', 'option', 'checked', 'Stopped', 'lacks_memory',
            'expect_interrupts', 'command']
 
 # %% ../../nbs/engine/core.ipynb #ff9641ae
@@ -99,6 +99,14 @@ def reader(
         READERS[kind] = read
         return read
     return register
+
+def require(
+    holds, # What must be so
+    why,   # What was found instead, or expected
+):         # Raises ValueError, of which a reader makes a `Refusal`
+    "Check what a file says"
+    if not holds:
+        raise ValueError(why)
 
 # %% ../../nbs/engine/core.ipynb #04621782
 def _open_at_once(path, flags):
