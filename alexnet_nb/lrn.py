@@ -6,7 +6,7 @@
 __all__ = ['implementation', 'lrn', 'LRN', 'SpatialNorm']
 
 # %% ../nbs/04_lrn.ipynb #18f6bddd
-import os, warnings
+import os, sys
 from functools import lru_cache
 
 import torch
@@ -64,7 +64,7 @@ class _Fused:
         try:
             return _compile(f)(*args)
         except Exception as e:
-            warnings.warn(f'LRN: torch.compile failed ({type(e).__name__}), slower from here on')
+            print(f'LRN: torch.compile failed ({type(e).__name__}), slower from here on', file=sys.stderr)
             cls.works = False
             return f(*args)
 

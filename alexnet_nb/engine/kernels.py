@@ -6,12 +6,15 @@
 __all__ = ['C_SOURCE', 'library', 'normalize_in_c', 'normalize_half_in_c']
 
 # %% ../../nbs/engine/kernels.ipynb #d62edd90
-import ctypes, hashlib, os, platform, shutil, subprocess, tempfile
-from functools import lru_cache
+import ctypes, hashlib, os, platform, shutil, stat, subprocess, sys, tempfile
+from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Thread
 
 import torch
+
+from .core import Refusal, first_line, sha256_file
 
 # %% ../../nbs/engine/kernels.ipynb #8111d2c0
 C_SOURCE = r"""
@@ -99,37 +102,89 @@ def _describe_processor():
         flags = next((o for o in info.read_text().splitlines() if o.startswith('flags')), '')
     return [platform.machine(), platform.processor(), flags]
 
-def _compile_library():
-    "Compile the C functions once for this processor; the path of the library"
-    compiler = os.environ.get('CC') or next(filter(shutil.which, ('cc','gcc','clang')), None)
-    if not compiler:
-        raise OSError('no C compiler')
-    key = hashlib.sha256('|'.join([C_SOURCE, compiler, *_describe_processor()]).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'alexnet_nb'
-    path = folder/f'lrn-{key}.so'
-    if path.exists():
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as d:
+def _is_ours(path, kind):
+    "Is it a file or folder, no link, that belongs to this user and that no other may write?"
+    status = path.lstat()
+    alone = not hasattr(os, 'geteuid') or status.st_uid==os.geteuid() and not status.st_mode & 0o022
+    return alone and stat.S_IFMT(status.st_mode)==kind
+
+def _find_cache():
+    "A folder for compiled libraries that no other user may write; None if there is none"
+    given = os.environ.get('XDG_CACHE_HOME', '')
+    try:
+        home = Path(os.path.realpath(given if os.path.isabs(given) else Path.home()/'.cache'))
+        folder = home/'alexnet_nb/kernels'
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        open_to_all = any(o.stat().st_mode & 0o1002==0o002 for o in folder.parents) # anybody may rename what is in it
+        return folder if _is_ours(folder, stat.S_IFDIR) and not open_to_all else None
+    except (OSError, RuntimeError): # no home, or one that cannot be written
+        return None
+
+def _is_whole(path):
+    "Is it a library of this user with the checksum that its name says?"
+    try:
+        return _is_ours(path, stat.S_IFREG) and sha256_file(path)==path.stem.split('-')[-1]
+    except (OSError, Refusal):
+        return False
+
+# %% ../../nbs/engine/kernels.ipynb #ff26ee4b
+def _compile_library(command, name, folder):
+    "Compile the C functions in a new folder, and keep the library in `folder` if there is one; the open library"
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as d:
         source = Path(d)/'lrn.c'
         out = Path(d)/'lrn.so'
         source.write_text(C_SOURCE)
         options = '-O3 -fno-math-errno -fno-trapping-math -shared -fPIC -o'.split()
-        command = [*compiler.split(), *options, out, source, '-lm']
         for extra in (['-march=native'], []):
-            if subprocess.run([*command, *extra], capture_output=True, timeout=120).returncode==0:
-                out.replace(path)
-                return path
-    raise OSError(f'{compiler} cannot compile it')
+            words = [*command, *options, out, source, '-lm', *extra]
+            if subprocess.run(words, capture_output=True, timeout=120).returncode==0:
+                break
+        else:
+            raise OSError(f'{command[0]} cannot compile the functions')
+        out.chmod(0o700)
+        if folder:
+            with suppress(OSError): # something else has this name: it is used once, from where it is
+                out = out.replace(folder/f'{name}-{sha256_file(out)}.so')
+        return ctypes.CDLL(str(out))
 
+def _open_kept(name, folder):
+    "A library that was compiled before"
+    kept = folder.glob(f'{name}-*.so') if folder else ()
+    path = next(filter(_is_whole, kept), None)
+    if not path:
+        raise OSError('none is kept')
+    return ctypes.CDLL(str(path))
+
+def _open_library():
+    "The compiled functions: those in the cache, or new ones that are kept there, or new ones that are not"
+    compiler = os.environ.get('CC') or next(filter(shutil.which, ('cc','gcc','clang')), None)
+    if not compiler:
+        raise OSError('there is no C compiler')
+    command = compiler.split()
+    version = subprocess.run([*command, '--version'], capture_output=True, timeout=60).stdout
+    made_of = [C_SOURCE, *command, str(version), *_describe_processor()]
+    name = f"lrn-{hashlib.sha256('|'.join(made_of).encode()).hexdigest()[:16]}"
+    folder = _find_cache()
+    for way in (partial(_open_kept, name, folder), partial(_compile_library, command, name, folder),
+                partial(_compile_library, command, name, None)):
+        try:
+            return way()
+        except OSError as e:
+            error = e
+    raise error
+
+# %% ../../nbs/engine/kernels.ipynb #7bca9f41
 @lru_cache(None)
-def library(): # None where there is no compiler, or ALEXNET_NB_PLAIN is set
+def library(): # None where nothing can be compiled, which is said once, or ALEXNET_NB_PLAIN is set
     "The compiled functions"
     if os.environ.get('ALEXNET_NB_PLAIN'):
         return None
     try:
-        lib = ctypes.CDLL(str(_compile_library()))
-    except (OSError, RuntimeError, subprocess.SubprocessError):
+        lib = _open_library()
+    except (OSError, subprocess.SubprocessError) as e:
+        if os.environ.get('LOCAL_RANK', '0')=='0':
+            print(f'LRN: {first_line(e)}; without compiled functions it takes several times as long', file=sys.stderr)
         return None
     for name,longs in dict(planes=3, pixels=2, within=3, within_last=4).items():
         function = getattr(lib, name)
