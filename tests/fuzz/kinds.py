@@ -1,0 +1,98 @@
+"The kinds of things that are damaged, what is done with them, and what must hold afterwards"
+import filecmp, json
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import samples
+from .samples import TRAIN, put
+
+@dataclass(frozen=True)
+class Kind:
+    "A kind of files that people bring"
+    name:str            # For reports
+    make:object         # Gives {sample: {path: bytes}}, or fills a folder
+    calls:tuple         # Commands; the sample is the folder `in`, or what is in it
+    check:object = None # Function of (sample folder, box, job): what is wrong after a success, or ''
+    writes:str = ''     # Names that may be written, besides those of the commands' own options
+
+def same_files(a, b):
+    "Do two folders hold the same?"
+    names = {o.relative_to(d).as_posix() for d in (a, b) for o in d.rglob('*') if o.is_file()}
+    _,differ,missing = filecmp.cmpfiles(a, b, names, shallow=False)
+    return not differ+missing
+
+def check_pack_made(sample, box, job):
+    "A pack agrees with itself, and of a PNG nothing counts that is damaged"
+    from alexnet_nb.data import Pack, check_pack
+    if not (box/'out').exists():
+        return ''
+    pack = Pack(box/'out')
+    pack.verify()
+    check_pack(pack)
+    raw = all(o[1] in ('flip','fill','cut','behead','remove','swap') for o in job['damage']) and pack.meta['storage']=='raw'
+    if job['kind']=='pictures' and job['sample'] in ('png','palette','deep') and raw:
+        from alexnet_nb.data import read_square
+        known = {read_square(o, 32)[0].tobytes() for o in sample.rglob('*.p*') if o.is_file()}
+        squares = [x.tobytes() for split in pack.counts for x in pack.images(split)]
+        if not known.issuperset(squares):
+            return 'a damaged PNG became a square'
+    return ''
+
+def check_resumed(sample, box, job):
+    "An interrupted preparation that is gone on with gives the pack that one without interruption gives"
+    from alexnet_nb.data import prepare
+    options = samples.PARTIAL[job['sample'].rsplit('_', 1)[0]].split()
+    prepare(box/options[0], box/'fresh', size=32, storage='jpeg' if 'jpeg' in options else 'raw', workers=1, max_bad=1)
+    return '' if same_files(box/'out', box/'fresh') else 'another pack than without interruption'
+
+def check_verified(sample, box, job):
+    "`--verify` does not pass over a file that differs"
+    if '--verify' not in KINDS[job['kind']].calls[job['call']]:
+        return ''
+    covered = json.loads((sample/'in/meta.json').read_text())['sha256']
+    differ = [o for o in covered if not filecmp.cmp(sample/'in'/o, box/'in'/o, shallow=False)]
+    return f'{differ[0]} differs, and --verify says nothing' if differ else ''
+
+prepare = 'alexnet_prepare {} out --size 32 --workers 1 --max_bad 1'
+kinds = [
+    Kind('pictures', samples.make_pictures, (prepare.format('in'), prepare.format('in')+' --storage jpeg', 'read_squares in',
+                                             'alexnet_predict {common}/run FIRST --out p.png --views 1 --device cpu'), check_pack_made),
+    Kind('folders', samples.make_folders, (prepare.format('in'),), check_pack_made),
+    Kind('archives', samples.make_archives, (prepare.format('FIRST'),), check_pack_made),
+    Kind('ilsvrc', samples.make_ilsvrc, (prepare.format('in'),), check_pack_made),
+    Kind('kaggle', samples.make_kaggle, (prepare.format('in'),), check_pack_made),
+    Kind('parquet', samples.make_parquet, (prepare.format('in'),), check_pack_made),
+    Kind('cifar', samples.make_cifar, (prepare.format('in'),), check_pack_made),
+    Kind('partial', samples.make_partial, ('RESUME',), check_resumed),
+    Kind('pack', samples.make_packs, ('alexnet_prepare in --verify', 'alexnet_eval {common}/run --pack in --device cpu',
+                                      f'alexnet_train in --run new --steps 1 --epochs 1 {TRAIN}'), check_verified, 'new'),
+    Kind('run', samples.make_runs, (f'alexnet_train {{common}}/pack --run in --epochs 2 {TRAIN}', 'alexnet_eval in --pack {common}/pack --device cpu',
+                                    'alexnet_predict in {common}/picture.png --out p.png --views 1 --device cpu'), writes='in'),
+    Kind('weights', samples.make_weights, ('load_weights FIRST', 'load_weights FIRST', 'load_weights FIRST',
+                                           'alexnet_predict FIRST {common}/picture.png --out p.png --views 1 --device cpu'), writes='p.png'),
+    Kind('series', samples.make_series, ('SERIES',), writes='in'),
+    Kind('arguments', samples.make_nothing, ('',)),
+    Kind('readers', samples.make_readable, ('READER FIRST',)),
+    Kind('cards', samples.make_cards, ('table in', 'Card.load FIRST'))]
+KINDS = {o.name:o for o in kinds}
+
+def make_samples(kind, folder):
+    "Put the samples of a kind below a folder"
+    if kind.make in (samples.make_pictures, samples.make_archives, samples.make_folders):
+        for name,files in kind.make().items():
+            put(folder/name, files)
+    else:
+        folder.mkdir()
+        kind.make(folder)
+
+def words_of(job, box, common):
+    "What is typed, or called, for a job"
+    line = KINDS[job['kind']].calls[job['call']]
+    if line=='RESUME':
+        line = prepare.format(samples.PARTIAL[job['sample'].rsplit('_', 1)[0]])
+    if line=='SERIES':
+        line = samples.SERIES[job['sample']]
+    if line.startswith('READER'):
+        line = line.replace('READER', job['sample'].replace(' ', '_'))
+    first = next((str(o.relative_to(box)) for o in sorted((box/'in').rglob('*')) if not o.is_dir()), 'in')
+    return [first if o=='FIRST' else o for o in line.format(common=common).split()]

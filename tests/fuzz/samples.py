@@ -1,0 +1,229 @@
+"Good files of each kind that people bring, as small as they can be"
+import io, json, os, shutil, sys, tarfile, zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import archives
+from archives import put, tar
+from malformed import orientation, saved
+from .damage import varint
+
+WNIDS = ['n01440764', 'n01443537', 'n01484850']
+TRAIN = '--width .02 --size 64 --batch_size 6 --device cpu'
+
+def picture(i, size=40):
+    y,x = np.mgrid[:size,:size]*(5+i%3)
+    return Image.fromarray(np.stack([x+i*9, y, x*y//9], -1).astype(np.uint8))
+
+def name_classes(files, ending='png'):
+    "{path: bytes} of eight pictures of two classes"
+    return {f'{"cat" if i%2 else "dog"}/{i}.{ending}':o for i,o in enumerate(files)}
+
+def pngs(n=8): return name_classes(saved(picture(i), 'PNG') for i in range(n))
+
+def make_pictures():
+    "{kind of picture: files}"
+    ims = [picture(i) for i in range(8)]
+    deep = [Image.fromarray(np.asarray(o)[...,0].astype(np.uint16)*257) for o in ims]
+    makes = dict(png=lambda o: saved(o, 'PNG'), jpeg=lambda o: saved(o, 'JPEG'), progressive=lambda o: saved(o, 'JPEG', progressive=True),
+                 cmyk=lambda o: saved(o.convert('CMYK'), 'JPEG'), turned=lambda o: orientation(o, 6), gif=lambda o: saved(o.quantize(16), 'GIF'),
+                 palette=lambda o: saved(o.quantize(16), 'PNG', transparency=3), tiff=lambda o: saved(o, 'TIFF'),
+                 packed=lambda o: saved(o, 'TIFF', compression='tiff_lzw'), webp=lambda o: saved(o, 'WEBP'), bmp=lambda o: saved(o, 'BMP'))
+    found = {k:name_classes(map(f, ims), k) for k,f in makes.items()}
+    found['animated'] = name_classes((saved(o.quantize(16), 'GIF', save_all=True, append_images=ims[:2]) for o in ims), 'gif')
+    found['deep'] = name_classes((saved(o, 'PNG') for o in deep), 'png')
+    return {k:{f'in/{n}':b for n,b in o.items()} for k,o in found.items()}
+
+def zipped(files):
+    with zipfile.ZipFile(f := io.BytesIO(), 'w', zipfile.ZIP_DEFLATED) as z:
+        for name,data in files.items():
+            z.writestr(name, data)
+    return f.getvalue()
+
+def make_archives():
+    files = {f'{split}/{k}':b for split in ('train','val') for k,b in pngs().items()}
+    return {k:{f'in/a.{k}':tar(files, mode)} for k,mode in [('tar','w'), ('tar.gz','w:gz'), ('tar.xz','w:xz'), ('tar.bz2','w:bz2')]} | {'zip':{'in/a.zip':zipped(files)}}
+
+def make_folders():
+    "Layouts of folders, with names from the field"
+    files = pngs()
+    def under(*names): return {f'in/{n}/{k}':b for n in names for k,b in files.items()}
+    return dict(plain=under('.'), splits=under('train', 'val', 'test'), words=under('Training', 'Validation'), flat={**under('train'), 'in/test/1.png':files['dog/0.png']},
+                deep=under('set/seg_train/seg_train', 'set/seg_test/seg_test'), numbers={f'in/{i%4}/{i}.png':b for i,b in enumerate(files.values())})
+
+def challenge(**kw):
+    numbers = iter(range(99))
+    return archives.fake(lambda: saved(picture(next(numbers)), 'JPEG'), WNIDS, **kw)
+
+def make_ilsvrc(folder):
+    challenge(n_train=3).archives(folder/'2012/in')
+    challenge(n_train=3, n_test=1, year='2010').archives(folder/'2010/in')
+
+def make_kaggle(folder): challenge(n_train=3).kaggle(folder/'kaggle/in')
+
+def make_parquet(folder):
+    import pyarrow as pa, pyarrow.parquet as pq
+    challenge(n_train=3).parquet(folder/'huggingface/in')
+    rows = [dict(image=dict(bytes=b, path=k), label=k[:3]) for k,b in pngs().items()]
+    for name in ('texts', 'numbers'):
+        (folder/name/'in').mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist([{**o, 'label':o['label'] if name=='texts' else i%2} for i,o in enumerate(rows)]), folder/name/'in/train-0.parquet')
+
+def make_cifar(folder):
+    for name,binary in ('python',False), ('binary',True):
+        archives.cifar(folder/name/'in', n=10, binary=binary)
+    files = {f'in/cifar-10-batches-py/{o.name}':o.read_bytes() for o in (folder/'python/in').iterdir()}
+    put(folder/'below', files)
+
+# --- Weights of others
+
+def field(k, v):
+    if isinstance(v, int):
+        return varint(k<<3)+varint(v)
+    v = v.encode() if isinstance(v, str) else v
+    return varint(k<<3|2)+varint(len(v))+v
+
+def caffe_blob(t, old):
+    dims = [1]*(4-t.ndim)+list(t.shape)
+    head = b''.join(field(i+1, n) for i,n in enumerate(dims)) if old else field(7, field(1, b''.join(map(varint, t.shape))))
+    return head+field(5, t.detach().numpy().tobytes())
+
+def caffemodel(model, old):
+    "A network as a .caffemodel, in the layout of 2014 or the one before"
+    data = field(1, 'AlexNet')
+    for l in model.spec.layers:
+        layer = getattr(model, l.name)
+        blobs = [caffe_blob(t, old) for t in (layer.weight, layer.bias)]
+        if old:
+            data += field(2, field(4, l.name)+field(5, 4 if l.kernel else 14)+b''.join(field(6, o) for o in blobs))
+        else:
+            data += field(100, field(1, l.name)+field(2, 'Convolution' if l.kernel else 'InnerProduct')+b''.join(field(7, o) for o in blobs))
+    return data
+
+def state_dict(model):
+    "The names of torchvision"
+    places = 'features.0 features.3 features.6 features.8 features.10 classifier.1 classifier.4 classifier.6'.split()
+    return {f'{p}.{k}':getattr(getattr(model, l.name), k).detach().clone() for p,l in zip(places, model.spec.layers) for k in ('weight','bias')}
+
+def make_weights(folder):
+    import torch
+    from alexnet_nb.model import AlexNet, export_onnx, save_weights
+    def small(spec, **kw): return AlexNet(spec, 3, dict(caffe=1/12, torchvision=1/8).get(spec, .02), **kw)
+    def at(name):
+        (folder/name/'in').mkdir(parents=True)
+        return folder/name/'in'
+    own = small('code2012', size=64)
+    own.names = ['cat', 'dog', 'emu']
+    own.mean = torch.full((72,72,3), 100.)
+    own.side = 72
+    save_weights(own, at('own')/'w.safetensors')
+    own.mean = None
+    try:
+        export_onnx(own, at('onnx')/'w.onnx', lrn='plain')
+    except Exception: # no onnx here
+        pass
+    sd = state_dict(small('torchvision', size=224))
+    forms = dict(plain=sd, half={k:v.half() for k,v in sd.items()}, model=dict(model=sd, epoch=3, optimizer={}), compiled={'_orig_mod.'+k:v for k,v in sd.items()},
+                 lightning={'pytorch-lightning_version':'2.5.0', 'state_dict':{'model.'+k:v for k,v in sd.items()}, 'hyper_parameters':{}},
+                 parallel=dict(epoch=90, arch='alexnet', best_acc1=torch.tensor(56.5), state_dict={'module.'+k:v for k,v in sd.items()}))
+    for k,v in forms.items():
+        torch.save(v, at(k)/'w.pth')
+    torch.save(sd, at('legacy')/'w.pth', _use_new_zipfile_serialization=False)
+    caffe = small('caffe', size=227)
+    for name,old in ('caffe',False), ('caffe_v1',True):
+        (at(name)/'w.caffemodel').write_bytes(caffemodel(caffe, old))
+    mean = field(1, 1)+field(2, 3)+field(3, 256)+field(4, 256)+field(5, np.full((1,3,256,256), 99, '<f4').tobytes())
+    (at('mean')/'w.caffemodel').write_bytes(caffemodel(caffe, False))
+    (folder/'mean/in/z.binaryproto').write_bytes(mean)
+
+# --- What this package makes
+
+def shell(line, cwd):
+    "A command that has to succeed"
+    from conftest import call, fine
+    from alexnet_nb.tools import commands
+    name,*args = line.split()
+    return fine(call(getattr(commands, name), *args, cwd=cwd))
+
+def make_common(folder):
+    "A pack, a run and a picture that other samples use, and a pack of more pictures than a batch"
+    put(folder, {f'pictures/{k}':b for k,b in pngs(16).items()} | {f'many/{k}':b for k,b in pngs(150).items()} | {'picture.png':saved(picture(1), 'PNG')})
+    shell('alexnet_prepare pictures pack --size 72 --workers 1', folder)
+    shell('alexnet_prepare many manypack --size 64 --workers 1', folder)
+    shell(f'alexnet_train pack --run run --epochs 1 {TRAIN}', folder)
+
+def make_packs(folder):
+    common = folder.parent/'common'
+    for name,options in dict(raw='', jpeg='--storage jpeg').items():
+        (folder/name).mkdir(parents=True)
+        shell(f'alexnet_prepare {common}/pictures in --size 72 --workers 1 {options}', folder/name)
+
+def make_runs(folder):
+    common = folder.parent/'common'
+    for name,options in dict(begun='--steps 3', done='').items():
+        (folder/name).mkdir(parents=True)
+        shell(f'alexnet_train {common}/pack --run in --epochs 2 {TRAIN} {options}', folder/name)
+
+def make_series(folder):
+    common = folder.parent/'common'
+    archives.cifar(common/'cifar', n=40)
+    for name,line in SERIES.items():
+        (folder/name).mkdir(parents=True)
+        shell(line.format(common=common), folder/name)
+
+SERIES = dict(autopsy='alexnet_reproduce autopsy {common}/manypack --folder in --seeds 1 --steps 1 --width .02 --size 64 --only code --device cpu',
+              figure1='alexnet_reproduce figure1 {common}/cifar --folder in --seeds 1 --max_epochs 1 --lr .01 --only relu --device cpu')
+
+def make_cards(folder):
+    cards = Path(archives.__file__).parents[1]/'nbs/cards'
+    for name in ('demo', 'bench_lrn', 'figure1', 'autopsy_small'):
+        (folder/name/'in').mkdir(parents=True)
+        shutil.copy(cards/f'{name}.json', folder/name/'in')
+
+def make_nothing(folder):
+    "Odd arguments are given in a copy of the folder of `make_common`"
+    shutil.copytree(folder.parent/'common', folder/'all', ignore=shutil.ignore_patterns('many*'))
+    (folder/'all/link').symlink_to('none')
+    (folder/'all/in').mkdir()
+
+def make_readable(folder):
+    from test_readers import EXAMPLES
+    for kind,(name,data,*_) in EXAMPLES.items():
+        put(folder/kind.replace('/', ' '), {f'in/{name}':data})
+
+# --- Interrupted preparations
+
+WRITES = 'os.rename os.remove os.mkdir os.rmdir shutil.rmtree'.split()
+
+def interrupt(line, cwd, after):
+    "Begin a command in a child, which ends itself at its thing number `after` that it does with a file; does it?"
+    if pid := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])==9
+    from alexnet_nb.engine import packing
+    packing.CHUNK = 2
+    packing.SAVE_EVERY = 0
+    seen = [0]
+    def watch(event, args):
+        if event in WRITES or event=='open' and isinstance(args[2], int) and args[2]&(os.O_WRONLY|os.O_RDWR):
+            seen[0] += 1
+            if seen[0]==after:
+                os._exit(9)
+    sys.addaudithook(watch)
+    try:
+        shell(line, cwd)
+    finally:
+        os._exit(0)
+
+PARTIAL = dict(folder='in', streamed='in/a.tar', jpeg='in --storage jpeg', streamed_jpeg='in/a.tar --storage jpeg')
+
+def make_partial(folder):
+    for name,args in PARTIAL.items():
+        for number in range(8):
+            box = folder/f'{name}_{number}'
+            put(box, {f'in/{k}':b for k,b in pngs(24).items()} if name in ('folder','jpeg') else {'in/a.tar':tar(pngs(24))})
+            os.utime(box/'in', (1e9, 1e9))
+            if not interrupt(f'alexnet_prepare {args} out --size 32 --workers 1 --max_bad 1', box, 2+9*number):
+                shutil.rmtree(box)
+                break

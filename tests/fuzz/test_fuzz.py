@@ -1,0 +1,46 @@
+"A few seconds of fuzzing with fixed seeds; what was found before is done again. As long as you want: python -m tests.fuzz"
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from .kinds import KINDS
+from .runner import GOOD, Runner
+from .strategies import jobs
+
+# Good samples that are refused, and why
+REFUSED = {('folders','deep'), ('folders','flat')}
+CALLS = dict(arguments=40, series=5, partial=20) # 15 of the others
+FOUND = [json.loads(o) for o in (Path(__file__).parent/'found.jsonl').read_text().splitlines()]
+
+@pytest.fixture(scope='module')
+def runner():
+    with Runner() as r:
+        yield r
+
+@pytest.mark.parametrize('kind', [o for o in KINDS if o!='arguments'])
+def test_good(runner, kind):
+    "The samples are good before they are damaged"
+    for sample in runner.samples.get(kind, ()):
+        if (kind, sample) not in REFUSED:
+            result = runner.do(dict(kind=kind, sample=sample, call=0, damage=[]))
+            assert result['what']=='success', (sample, result)
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_damaged(runner, kind):
+    "Success or one line; nothing is written elsewhere, no pack is wrong, nobody waits"
+    if not runner.samples.get(kind):
+        pytest.skip('a package is missing')
+    @settings(max_examples=CALLS.get(kind, 15), derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(jobs(kind, runner))
+    def try_one(job):
+        result = runner.do(job)
+        assert result['what'] in GOOD, (result, json.dumps(job))
+    try_one()
+
+@pytest.mark.parametrize('job', FOUND, ids=lambda o: f"{o['kind']} {o['sample']}")
+def test_found(runner, job):
+    "What earlier runs have found"
+    result = runner.do(job)
+    assert result['what'] in GOOD, result

@@ -1,0 +1,95 @@
+"""One contract for every reader: whatever a file holds, an object or a `Refusal` of one line that names the file
+
+EXAMPLES has a good file of each kind that `READERS` knows: {kind: (name, bytes, what else the reader is given …)}."""
+import importlib, json, os, pkgutil, resource, time
+
+import pytest
+
+import alexnet_nb
+from alexnet_nb.engine.core import READERS, Refusal
+from fuzz.damage import change_json, nodes, parts
+
+for room in pkgutil.walk_packages(alexnet_nb.__path__, 'alexnet_nb.'):
+    importlib.import_module(room.name)
+
+EXAMPLES = {}
+VALUES = [float('nan'), 1e308, 1<<63, -1, 'a string', None, [], {}]
+READ = [k for k in READERS if k in EXAMPLES]
+
+def json_texts(data):
+    "(text, function that puts another in its place) of each JSON text in a file: all of it, a part, a line"
+    for text,put in [(data, lambda new: new), *parts(data)]:
+        try:
+            if isinstance(json.loads(text), (dict, list)):
+                yield text, put
+        except ValueError:
+            pass
+
+def damaged(data):
+    "(how, bytes) of many files that are none"
+    yield 'empty', b''
+    yield 'zeros', bytes(len(data))
+    for n in [*range(min(100, len(data))), *range(1000, len(data), 1000)]:
+        yield f'cut after {n} bytes', data[:n]
+    for text in (b'null', b'[]', b'{}', b'1', b'"x"', b'['*100_000, b'{"a":'*100_000, b'\xff\xfe{}', b'\n\n', b'[1'+b',1'*200_000+b']'):
+        yield f'{text[:9]} and no more', text
+        for part,put in parts(data)[:1]:
+            yield f'{text[:9]} in its first part', put(text)
+    yield 'not UTF-8', data[:1]+b'\xff'+data[1:]
+    for text,put in json_texts(data):
+        for i in range(len([*nodes(json.loads(text))])):
+            yield f'JSON without its part {i}', put(change_json(text, i+1, 'remove', 0))
+            for value in VALUES:
+                yield f'JSON with {value} as its part {i}', put(change_json(text, i+1, 'replace', value))
+
+def check(kind, path, *args):
+    "Read a file; it takes less than a second"
+    start = time.process_time()
+    try:
+        assert READERS[kind](path, *args) is not None
+    except Refusal as e:
+        assert len(str(e).splitlines())==1 and path.name in str(e), e
+    assert time.process_time()-start<1
+
+def test_every_kind_has_an_example():
+    assert sorted(READERS)==sorted(EXAMPLES)
+
+@pytest.mark.parametrize('kind', READ)
+def test_good(kind, tmp_path):
+    name,data,*args = EXAMPLES[kind]
+    (tmp_path/name).write_bytes(data)
+    assert READERS[kind](tmp_path/name, *args) is not None
+
+@pytest.mark.parametrize('kind', READ)
+def test_damaged(kind, tmp_path):
+    name,data,*args = EXAMPLES[kind]
+    path = tmp_path/name
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for how,other in damaged(data):
+        path.write_bytes(other)
+        try:
+            check(kind, path, *args)
+        except Exception as e:
+            raise AssertionError(how) from e
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss-before<300<<10, 'memory'
+
+@pytest.mark.parametrize('kind', READ)
+def test_no_file(kind, tmp_path, monkeypatch):
+    "A pipe, a folder, a link to nothing or to itself, a device without end, more bytes than memory, no permission"
+    name,data,*args = EXAMPLES[kind]
+    path = tmp_path/name
+    makes = [lambda: os.mkfifo(path), path.mkdir, lambda: path.symlink_to('none'), lambda: path.symlink_to(path), lambda: path.symlink_to('/dev/zero')]
+    for make in makes:
+        make()
+        with pytest.raises(Refusal) as e:
+            READERS[kind](path, *args)
+        assert len(str(e.value).splitlines())==1 and name in str(e.value)
+        path.rmdir() if path.is_dir() else path.unlink()
+    path.write_bytes(data)
+    with open(path, 'r+b') as f:
+        f.truncate(1<<40)
+    check(kind, path, *args)
+    path.write_bytes(data)
+    def forbid(file, *args, **kw): raise PermissionError(13, 'Permission denied', file)
+    monkeypatch.setattr(os, 'open', forbid)
+    check(kind, path, *args)
