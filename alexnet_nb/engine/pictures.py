@@ -216,6 +216,8 @@ def open_picture(
     if isinstance(src, (str, Path)):
         data = Path(src).read_bytes()
         name = name or src
+    if not isinstance(data, bytes):
+        raise ValueError('not bytes')
     whole = _add_end(data)
     im = _open_bytes(whole)
     with im, _strict, _large if im.width*im.height>_MANY_PIXELS else _strict:
