@@ -65,7 +65,7 @@ class _Unpacked:
 
 # %% ../../nbs/engine/archives.ipynb #4dcad58f
 _PART = re.compile(r'\.(z\d\d|r\d\d|\d{3}|part\d+|part-?[a-z]{2}|a[a-z])$')
-_OTHERS = {b'7z\xbc\xaf':'7z', b'Rar!':'rar', b'\x28\xb5\x2f\xfd':'zstd', b'\x1f\x9d':'compress', b'MSCF':'cab'}
+_NOT_READ = {b'7z\xbc\xaf':'7z', b'Rar!':'rar', b'\x28\xb5\x2f\xfd':'zstd', b'\x1f\x9d':'compress', b'MSCF':'cab'}
 
 def find_form(
     path:Path, # A file
@@ -75,7 +75,7 @@ def find_form(
         start = f.read(8)
     if _PART.search(path.name) or path.with_suffix('.z01').exists():
         raise Refusal(f'{path}: one of several parts; join them into one archive first (cat, or zip -s 0 for a zip)')
-    for mark,kind in _OTHERS.items():
+    for mark,kind in _NOT_READ.items():
         if start.startswith(mark):
             raise Refusal(f'{path}: {kind} is not read; unpack it and give the folder, or a .zip, .tar or .tar.xz')
     if start[:4] in (b'PK\3\4', b'PK\5\6'):
