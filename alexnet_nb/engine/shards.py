@@ -6,7 +6,7 @@
 __all__ = ['find_shards', 'Shard', 'read_footer', 'find_in_parquet', 'unpickle', 'find_cifar_folder', 'find_cifar']
 
 # %% ../../nbs/engine/shards.ipynb #7bf62548
-import io, pickle, re, tarfile
+import io, os, pickle, re, tarfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +62,8 @@ def _walk_columns(fields, above=()):
     "{names that lead to it: type} of the columns, those inside of structs too"
     found = {}
     for o in fields:
+        if (*above, o.name) in found:
+            raise ValueError(f'two columns called {o.name}')
         kind = getattr(o.type, 'storage_type', o.type) # of an extension type
         if str(kind).startswith('dictionary'):
             kind = kind.value_type
@@ -125,17 +127,14 @@ def _open_shard(path):
     parquet = _import_parquet(path)
     with reading(path, 'fetch it again'):
         return parquet.ParquetFile(open_file(path), buffer_size=1<<20, thrift_string_size_limit=1<<26,
-                                   thrift_container_size_limit=1<<20)
+                                   thrift_container_size_limit=1<<20, page_checksum_verification=True)
 
-def _check_sizes(shard, leaves):
-    "Raise ValueError if one of the columns `leaves` becomes much larger than it is in the file"
-    for i in range(shard.metadata.num_row_groups):
-        group = shard.metadata.row_group(i)
-        for j in range(group.num_columns):
-            c = group.column(j)
-            if c.path_in_schema in leaves and c.total_uncompressed_size>(1<<26)+50*c.total_compressed_size:
-                raise ValueError(f'column {c.path_in_schema}: {c.total_compressed_size:,} bytes that become '
-                                 f'{c.total_uncompressed_size:,}, too many for pictures and labels')
+def _check_size(about, path):
+    "Raise ValueError if the rows of a shard become much larger than their file"
+    size = os.path.getsize(path)
+    becomes = max((about.row_group(i).total_byte_size for i in range(about.num_row_groups)), default=0)
+    if becomes>(1<<26)+50*size:
+        raise ValueError(f'{size:,} bytes that become {becomes:,}, too many for pictures and labels')
 
 @reader('parquet footer')
 def read_footer(
@@ -149,7 +148,7 @@ def read_footer(
     label,kind = _find_label(columns, names)
     old = (*image[:-1], 'path')
     old = old if len(image)>1 and _is_kind(columns.get(old), 'texts') else ()
-    _check_sizes(shard, ['.'.join(o) for o in (image, old, label)])
+    _check_size(shard.metadata, path)
     return Shard(shard.metadata.num_rows, image, old, label, kind, names.get(label[0], []), note)
 
 # %% ../../nbs/engine/shards.ipynb #56cb30c8
@@ -181,13 +180,12 @@ def _read_rows(path, shard):
 
 def _check_alike(parts):
     "Raise Refusal unless the shards have the same columns"
-    first,one = parts[0][1:]
-    for _,f,shard in parts:
+    (_,first,one),*others = parts
+    for _,f,shard in others:
         for what in ('image', 'label', 'kind', 'names'):
             a,b = getattr(one, what),getattr(shard, what)
-            if a!=b and not (what=='names' and not (a and b)):
-                raise Refusal(f'{printable(f)}: its {what} are not those of {printable(first)}: {printable(b)[:99]}, '
-                              f'not {printable(a)[:99]}')
+            if a!=b and (what!='names' or a and b):
+                raise Refusal(f'{printable(f)}: {what} {printable(b)[:99]}, but {printable(a)[:99]} in {printable(first)}')
 
 def _name_classes(labels, names, seen):
     "{label: class} and {class: words} of labels that are numbers; `seen` are some (label, old file name)"
