@@ -42,8 +42,10 @@ table = [
     ('train', 'PACK --run r --time_budget soon', "time_budget 'soon'"),
     ('train', 'PACK --run r --schedule cosine', "schedule 'cosine' is unknown; there are constant, short, paper"),
     ('eval', 'EMPTY --pack PACK', 'no weights in this folder'),
-    ('eval', 'RUN --pack PACK --batch_size 0', 'batch size 0'),
-    ('predict', 'RUN PICTURE --out NONE/p.png', 'NONE/p.png', 'No such file'),
+    ('eval', 'RUN --pack PACK --batch_size 0', 'batch_size 0'),
+    ('predict', 'RUN PICTURE --out PICTURE/p.png', 'PICTURE/p.png', 'Not a directory'),
+    ('predict', 'RUN PICTURE --out p.txt', 'p.txt', 'png'),
+    ('predict', 'RUN PICTURE --out PICTURES', 'is a folder'),
     ('bench', f'lnr {bench}', "alexnet_bench: measurement 'lnr' is unknown; there are lrn"),
     ('bench', f'lrn data12 {bench}', "'data12' is unknown"),
     ('bench', f'{bench} --batch-size 0', 'batch_size 0'),
@@ -60,7 +62,7 @@ table = [
     ('doctor', f'ODD {doctor}', 'meta.json', 'damaged'),
     ('reproduce', 'figure1 NONE', 'NONE', 'no such folder'),
     ('reproduce', 'figure1 PICTURES --lr -1', 'lr -1', 'above zero'),
-    ('reproduce', 'figure1 PICTURES --max_epochs 0', '--max_epochs 0'),
+    ('reproduce', 'figure1 PICTURES --max_epochs 0', 'max_epochs 0'),
     ('reproduce', 'figure1 PICTURES --size 64', 'no such option'),
     ('reproduce', 'figure1 PICTURES --device cuda:9', 'cuda:9')]
 if torch.cuda.device_count()<2: table.insert(0, ('train', 'PACK --run r --columns --device cuda', 'need 2 GPUs'))

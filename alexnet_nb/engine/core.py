@@ -157,8 +157,9 @@ def convert(
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as e:
         what,_,where = str(e).replace('`', '').partition(' - at $')
+        what = what[:1].lower()+what[1:]
         where = where.strip('.')
-        raise ValueError(f'{where}: {what[:1].lower()}{what[1:]}' if where else what) from None
+        raise ValueError(f'{where}: {what}' if where else what) from None
 
 def parse_json(
     data:str|bytes, # UTF-8
