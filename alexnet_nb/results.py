@@ -54,7 +54,9 @@ def match_classes(
     model:AlexNet, # A network
     pack:Pack,     # The data
 )->Match:          # Raises `Refusal` where an error would mean nothing
-    "Find the output of a network for each class of a pack"
+    "Find the output of a network for each class of a pack, whose images must be large enough for it"
+    if model.size>pack.size:
+        raise Refusal(f'{pack.path}: images of {pack.size} pixels, the network takes {model.size}')
     names = model.names
     wnids = getattr(model, 'wnids', None)
     if names is None and wnids is None:
@@ -126,8 +128,6 @@ def evaluate(
 
 def _fit_augment(model, pack, device):
     "What makes the views of a pack for a network, with the mean image of the network's own training if it has one"
-    if model.size>pack.size:
-        raise Refusal(f'{pack.path}: images of {pack.size} pixels, the network takes {model.size}')
     aug = Augment(pack, model.spec, model.size, device)
     if model.mean is not None and model.mean.shape==aug.mean.shape:
         aug.mean = model.mean.to(device)
@@ -360,6 +360,7 @@ def show_neighbours(
 # %% ../nbs/10_results.ipynb #9d36bcac
 def check_figure_path(
     path:Path, # File to write
+    others=(), # Endings that the caller can write, too; for the message
 )->str:        # Its format, by the ending of its name: png if there is none
     "Refuse a figure that cannot be written, before the work begins"
     from matplotlib.backend_bases import FigureCanvasBase
@@ -367,7 +368,7 @@ def check_figure_path(
     kind = Path(path).suffix.lower()[1:] or 'png'
     if kind not in known:
         raise Refusal(f'{printable(path)}: figures cannot be written as .{printable(kind)}; there are '
-                      + ', '.join(sorted(known)))
+                      + ', '.join([*sorted(known), *(o.lstrip('.') for o in others)]))
     check_writable(path)
     return kind
 
