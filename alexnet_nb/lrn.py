@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fastcore.basics import store_attr
 from torch import nn
 
-from .engine.kernels import library, normalize_half_in_c, normalize_in_c
+from .engine.kernels import library, normalize_in_c
 
 # %% ../nbs/04_lrn.ipynb #dfe42e37
 def _sum_window(x, n, groups, within, mirror=False):
@@ -95,8 +95,6 @@ def implementation(
 def _run_lrn(x, g, n, k, c, beta, groups, within):
     "The norm of `x`, or its gradient where `g` has arrived"
     how = implementation(x, n, beta, within)
-    if how=='c' and x.dtype in _HALF:
-        return normalize_half_in_c(x, g, k, c, groups, within)
     if how=='c':
         return normalize_in_c(x, g, k, c, groups, within)
     if g is None:
