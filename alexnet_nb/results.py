@@ -84,16 +84,6 @@ def _match_by_order(model, pack):
                       'and does not name them; an error would mean nothing')
     return Match(None, 'it names no classes; its outputs are taken to be those of the pack in their order')
 
-class _ChosenOutputs(torch.nn.Module):
-    "A network with some of its outputs, or all in another order"
-    def __init__(self, model, columns):
-        super().__init__()
-        self.model = model
-        self.columns = columns
-
-    def forward(self, x): # (N,3,S,S)
-        return self.model(x)[:, self.columns]
-
 # %% ../nbs/10_results.ipynb #ac6685fb
 def compare_names(
     model:AlexNet, # A network
@@ -132,6 +122,16 @@ def _fit_augment(model, pack, device):
     if model.mean is not None and model.mean.shape==aug.mean.shape:
         aug.mean = model.mean.to(device)
     return aug
+
+class _ChosenOutputs(torch.nn.Module):
+    "A network with some of its outputs, or all in another order"
+    def __init__(self, model, columns):
+        super().__init__()
+        self.model = model
+        self.columns = columns
+
+    def forward(self, x): # (N,3,S,S)
+        return self.model(x)[:, self.columns]
 
 # %% ../nbs/10_results.ipynb #18bd8f01
 def compare_errors(
