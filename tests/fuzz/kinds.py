@@ -70,7 +70,8 @@ kinds = [
                                     'alexnet_predict in {common}/picture.png --out p.png --views 1 --device cpu'), writes='in'),
     Kind('weights', samples.make_weights, ('load_weights FIRST', 'load_weights FIRST', 'load_weights FIRST',
                                            'alexnet_predict FIRST {common}/picture.png --out p.png --views 1 --device cpu'), writes='p.png'),
-    Kind('series', samples.make_series, ('SERIES',), writes='in'),
+    Kind('series', samples.make_series, (samples.AUTOPSY,), writes='in'),
+    Kind('figure1', samples.make_figure1, ('go_on {common}/cifar in',), writes='in'),
     Kind('arguments', samples.make_nothing, ('',)),
     Kind('readers', samples.make_readable, ('READER FIRST',)),
     Kind('cards', samples.make_cards, ('table in', 'Card.load FIRST'))]
@@ -90,8 +91,6 @@ def words_of(job, box, common):
     line = KINDS[job['kind']].calls[job['call']]
     if line=='RESUME':
         line = prepare.format(samples.PARTIAL[job['sample'].rsplit('_', 1)[0]])
-    if line=='SERIES':
-        line = samples.SERIES[job['sample']]
     if line.startswith('READER'):
         line = line.replace('READER', job['sample'].replace(' ', '_'))
     first = next((str(o.relative_to(box)) for o in sorted((box/'in').rglob('*')) if not o.is_dir()), 'in')
