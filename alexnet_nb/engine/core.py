@@ -7,12 +7,12 @@ __all__ = ['READERS', 'Count', 'Number', 'Sha256', 'Refusal', 'Unwritable', 'pri
            'reader', 'require', 'open_file', 'read_bytes', 'read_text', 'convert', 'parse_json', 'read_json', 'blaming',
            'sync', 'writing', 'write_bytes', 'write_text', 'sweep', 'check_writable', 'sha256_file', 'progress',
            'Table', 'new_axes', 'shorten', 'set_name', 'mix', 'option', 'checked', 'Stopped', 'lacks_memory',
-           'expect_interrupts', 'command']
+           'expect_faults', 'command']
 
 # %% ../../nbs/engine/core.ipynb #ff9641ae
 import errno, hashlib, importlib, io, json, os, platform, re, secrets, shlex
-import signal, stat, sys, tempfile, threading, traceback, warnings
-from contextlib import contextmanager, suppress
+import signal, stat, sys, tempfile, traceback, warnings
+from contextlib import contextmanager
 from functools import cache, wraps
 from inspect import signature
 from pathlib import Path
@@ -22,6 +22,8 @@ import msgspec, numpy as np
 from fastcore import script
 from msgspec import Meta
 from tqdm import tqdm
+
+from .start import fill_gaps, leave_at_once, replace_actions
 
 # %% ../../nbs/engine/core.ipynb #36fb683a
 class Refusal(Exception):
@@ -459,17 +461,9 @@ class _Output(io.FileIO):
                 raise OSError(e.errno, e.strerror, 'standard output') from e
             return len(data)
 
-def _fill_gaps():
-    "Open what is closed among stdin, stdout and stderr; no file of ours may get such a number"
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR) # gets the lowest free number, this one
-
 def _open_outputs():
     "Let writing to stdout and stderr succeed whatever they are: closed, a pipe without reader, without our letters"
-    _fill_gaps()
+    fill_gaps()
     for number,name in ((1,'stdout'), (2,'stderr')):
         old = getattr(sys, name)
         if old is not getattr(sys, f'__{name}__'):
@@ -485,23 +479,10 @@ def _open_outputs():
 def _stop(number, frame):
     raise Stopped(number=number)
 
-def _leave_at_once(number, frame):
-    "What a signal does while a command imports what it needs, and when it is over"
-    with suppress(OSError):
-        os.write(2, f'{Path(sys.argv[0]).name}: interrupted\n'.encode('utf-8', 'backslashreplace'))
-    os._exit(128+number)
-
-def _replace_actions(action, old):
-    "Let the signals that ask a process to end do something else; {signal: what it did}"
-    numbers = [getattr(signal, o) for o in ('SIGINT','SIGTERM','SIGHUP') if hasattr(signal, o)] # Windows has two
-    if threading.current_thread() is not threading.main_thread(): # no other may
-        return {}
-    return {o:signal.signal(o, action) for o in numbers if signal.getsignal(o) in old}
-
 @contextmanager
 def _heed_signals():
     "SIGTERM and the end of the terminal interrupt a command as Ctrl-C does"
-    before = _replace_actions(_stop, (signal.SIG_DFL, signal.default_int_handler, _leave_at_once))
+    before = replace_actions(_stop, (signal.SIG_DFL, signal.default_int_handler, leave_at_once))
     try:
         yield
     finally:
@@ -560,12 +541,11 @@ def _say_why(name, error):
     print(f'{name}: '+'\n  '.join(map(printable, lines)), file=sys.stderr, flush=True)
     return code
 
-def expect_interrupts():
-    "While a command still imports what it needs, a signal or a broken library ends it with one line, too"
+
+def expect_faults():
+    "While a command still imports what it needs, a broken library ends it with one line"
     name = Path(sys.argv[0]).name
     if name.startswith('alexnet_'):
-        _fill_gaps()
-        _replace_actions(_leave_at_once, (signal.SIG_DFL, signal.default_int_handler))
         sys.excepthook = lambda kind, error, where: _say_why(name, error)
 
 # %% ../../nbs/engine/core.ipynb #f6354056

@@ -10,10 +10,16 @@ __all__ = ['Side', 'Images', 'Width', 'Epochs', 'Rate', 'Steps', 'Threads', 'Sha
            'check_prediction_paths', 'alexnet_predict', 'alexnet_bench', 'alexnet_doctor', 'alexnet_reproduce']
 
 # %% ../../nbs/tools/commands.ipynb #2464ba0e
-from ..engine.core import expect_interrupts
+from ..engine.start import expect_interrupts
 
 # %% ../../nbs/tools/commands.ipynb #506f9da2
 expect_interrupts() # what follows takes seconds
+
+# %% ../../nbs/tools/commands.ipynb #212e59a5
+from ..engine.core import expect_faults
+
+# %% ../../nbs/tools/commands.ipynb #79d674f9
+expect_faults()
 
 # %% ../../nbs/tools/commands.ipynb #9775a2eb
 import csv, io, json, sys, time
