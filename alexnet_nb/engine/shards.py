@@ -327,9 +327,10 @@ def _make_stand_ins():
     def dtype(code, *more): return _ArrayType(code)
     def reconstruct(*about): return PickledArray()
     def frombuffer(data, code, shape, order='C'): return PickledArray(code, shape, data, order)
+    def scalar(code, data): return np.asarray(PickledArray(code, (1,), data)).tolist()[0]
     def encode(text, *encoding): return text.encode('latin-1')
     return {'numpy.ndarray':'ndarray', 'numpy.dtype':dtype, 'numpy._reconstruct':reconstruct,
-            'numpy._frombuffer':frombuffer, '_codecs.encode':encode}
+            'numpy._frombuffer':frombuffer, 'numpy.scalar':scalar, '_codecs.encode':encode}
 
 class _PlainUnpickler(pickle.Unpickler):
     "Reads pickles of plain containers and numpy arrays; anything else is refused"
@@ -420,7 +421,7 @@ def _to_text(name):
 
 def _open_dict(data, where):
     "The dict in a pickle, with bytes as keys"
-    return {o.encode() if isinstance(o, str) else o:v for o,v in unpickle(data, where).items()}
+    return {o.encode() if isinstance(o, str) else o:v for o,v in convert(unpickle(data, where), dict).items()}
 
 def _parse_pickle(data, kind, where):
     batch = _open_dict(data, where)
@@ -437,9 +438,10 @@ def _parse_batch(data, name, kind, src):
         parse = _parse_binary if name.endswith('.bin') else _parse_pickle
         x,y,names = parse(data, kind, f'{src}: {name}')
         x = np.asarray(x)
-        if x.dtype!=np.uint8:
-            raise ValueError(f'pixels of type {x.dtype}')
-        x = x.reshape(len(y), 3, 32, 32).transpose(0,2,3,1)
+        for what,numbers,most in ('pixels',x,255), ('labels',np.asarray(y),1<<16):
+            if numbers.size and not (numbers.dtype.kind in 'iu' and 0<=numbers.min()<=numbers.max()<=most):
+                raise ValueError(f'{what} that are no whole numbers from 0 to {most:,}')
+        x = x.astype(np.uint8, copy=False).reshape(len(y), 3, 32, 32).transpose(0,2,3,1)
         names = [_to_text(o) for o in names] if len(names)==len(y) else [f'{i:05d}.png' for i in range(len(y))]
         return x, y, [f'{i:05d}_{o}' for i,o in enumerate(names)]
 
