@@ -1,5 +1,5 @@
 "Archives and folders of the true structure of ILSVRC, Kaggle, Hugging Face and CIFAR-10, made of small pictures"
-import csv, io, json, pickle, struct, tarfile, zlib
+import csv, io, json, pickle, shutil, struct, tarfile, zipfile, zlib
 from pathlib import Path
 import numpy as np
 
@@ -105,6 +105,16 @@ class Challenge:
             [('ImageId','PredictionString'), *(rows[i] for i in np.random.default_rng(0).permutation(len(rows)))])
         words = ''.join(f'{w} {self.words[w]}\n' for w in self.wnids)
         return put(folder, {'LOC_val_solution.csv':f.getvalue(), 'LOC_synset_mapping.txt':words})
+
+    def kaggle_zip(self, folder):
+        "Kaggle's one zip, as it is downloaded"
+        src = self.kaggle(Path(folder)/'inside')
+        path = Path(folder)/'imagenet-object-localization-challenge.zip'
+        with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as z:
+            for o in sorted(src.rglob('*')):
+                if o.is_file(): z.write(o, o.relative_to(src))
+        shutil.rmtree(src)
+        return path
 
     def parquet(self, folder, shards=3):
         "Shards as on Hugging Face, in an order of their own; needs pyarrow"

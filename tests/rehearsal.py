@@ -60,7 +60,18 @@ def challenge():
     ws = np.random.default_rng([0,1]).permutation(list(train)).tolist()
     return Challenge(train, val, number=dict(zip(ws, range(1, len(ws)+1))), words=ilsvrc_words())
 
-layouts = {o:getattr(Challenge, o) for o in 'archives kaggle folders parquet'.split()}
+@cache
+def challenge2010(classes=100, test=2):
+    """The first classes as ILSVRC-2010, the set of the paper's Table 1: its development kit as published (`devkit-1.0/`
+    inside), images below `val/` and `test/`, test labels in a file of their own, and an archive of patches"""
+    train,_ = files()
+    rng,ws = np.random.default_rng(2010),list(train)[:classes]
+    def heap(split, n):
+        return [(f'ILSVRC2010_{split}_{i:08d}.JPEG', w, blob(rng, '')) for i,w in enumerate(rng.permutation(ws*n).tolist(), 1)]
+    number = dict(zip(rng.permutation(ws).tolist(), range(1, len(ws)+1)))
+    return Challenge({w:train[w] for w in ws}, heap('val', 1), heap('test', test), number, ilsvrc_words(), '2010')
+
+layouts = {o:getattr(Challenge, o) for o in 'archives kaggle kaggle_zip folders parquet'.split()}
 
 if __name__=='__main__':
     if len(sys.argv)!=2: sys.exit(__doc__)

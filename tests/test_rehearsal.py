@@ -68,16 +68,33 @@ def test_pixels(pack):
         _,w,name = names[i].split('/')
         assert np.array_equal(x[i], read_square(rehearsal.files()[0][w][name], 64)[0]), names[i]
 
-@pytest.mark.parametrize('layout', ['kaggle','folders','parquet'])
+@pytest.mark.parametrize('layout', ['kaggle','kaggle_zip','folders','parquet'])
 def test_same_pack(pack, layout, tmp_path):
     "Whatever the layout: the same images, the same labels, the same mean, the same colours"
     if layout=='parquet': pytest.importorskip('pyarrow')
     said = []
     p = prepare(rehearsal.layouts[layout](rehearsal.challenge(), tmp_path/'src'), tmp_path/'pack', size=64, tell=said.append)
-    assert {'kaggle':'Kaggle', 'folders':'torchvision', 'parquet':'Hugging Face'}[layout] in said[0]
+    assert {'kaggle':'Kaggle', 'kaggle_zip':"zip of ImageNet in Kaggle's layout", 'folders':'torchvision', 'parquet':'Hugging Face'}[layout] in said[0]
     assert p.meta['sha256']==sums(pack[0])
     assert (tmp_path/'pack/pca.json').read_bytes()==(pack[0]/'pca.json').read_bytes()
     assert p.meta['classes']==json.loads((pack[0]/'meta.json').read_text())['classes']
+
+def test_2010(tmp_path):
+    "The set of Table 1, with the labels of its test images: three splits, each label as the tables have it, and its errors"
+    f = rehearsal.challenge2010()
+    f.archives(tmp_path/'src')
+    said = fine(call(commands.alexnet_prepare, 'src', 'pack', '--size', 64, cwd=tmp_path)).stdout
+    assert 'archives of ILSVRC-2010' in said and '300 train + 100 val + 200 test images of 100 classes' in said
+    assert 'test: 200 images, 149,800 fewer than the 150,000 published' in said
+    p = Pack(tmp_path/'pack')
+    for split,rows in ('val',f.val), ('test',f.test):
+        names = (p.path/f'{split}_names.txt').read_text().splitlines()
+        truth = {f'{split}/{name}':w for name,w,_ in rows}
+        assert [truth.pop(o) for o in names]==[p.wnids[c] for c in p.labels(split)] and not truth
+    assert p.names[0]==f.words[p.wnids[0]].split(',')[0]
+    (tmp_path/'src/ILSVRC2010_test_ground_truth.txt').write_text('1\n2\n')
+    r = call(commands.alexnet_prepare, 'src', 'other', '--size', 64, cwd=tmp_path)
+    assert r.returncode==2 and 'is not among the 2 of the ground truth' in r.stderr
 
 def test_killed(pack, typed, made):
     "Killed in the middle, the same command makes the same pack"

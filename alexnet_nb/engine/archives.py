@@ -14,7 +14,7 @@ from .core import Refusal, open_file, reading
 from .lists import LARGEST, PLACES, STREAMS
 
 # %% ../../nbs/engine/archives.ipynb #afd728f7
-_FREE = 1<<32       # Bytes that any file may grow to
+_FREE = 3<<29       # Bytes that any file may grow to
 _RATIO = 200        # Growth that is allowed beyond
 _DICTIONARY = 1<<28 # Bytes of memory for xz
 
@@ -78,7 +78,7 @@ def find_form(
     for mark,kind in _NOT_READ.items():
         if start.startswith(mark):
             raise Refusal(f'{path}: {kind} is not read; unpack it and give the folder, or a .zip, .tar or .tar.xz')
-    if start[:4] in (b'PK\3\4', b'PK\5\6'):
+    if start[:4] in (b'PK\3\4', b'PK\5\6') or path.suffix.lower()=='.zip':
         return 'zip'
     return 'packed' if any(map(start.startswith, _OPENERS)) else 'tar'
 

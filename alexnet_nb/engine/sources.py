@@ -137,7 +137,10 @@ def _read_file(path, row):
     path = os.path.join(path, os.fsdecode(row['name']))
     if os.path.getsize(path)>LARGEST:
         raise ValueError(f'a file of {os.path.getsize(path):,} bytes, more than {LARGEST:,}')
-    return read_bytes(path, LARGEST)
+    try:
+        return read_bytes(path, LARGEST)
+    except Refusal as e:
+        raise e.__cause__ or e # its reason, without the path of this machine
 
 PLACES['folder'] = _read_file
 
@@ -147,13 +150,13 @@ class Archive:
     def __init__(self,
         size:int=1<<62, # Bytes of the file; names that need much more memory raise ValueError
     ):
-        self.images = ImageList(max(size, 1<<27))
+        self.images = ImageList(max(size, 1<<26))
         self.tables,self.refused,self.archives,self._folders = {},{},[],{'':[set(),0,0]}
 
     def _add_folder(self, path):
         if path not in self._folders:
-            if len(self._folders)>1_000_000:
-                raise ValueError('more than a million folders')
+            if len(self._folders)>200_000:
+                raise ValueError('more than 200,000 folders')
             self._folders[path] = [set(), 0, 0]
             above,_,name = path.rpartition('/')
             self._add_folder(above)
@@ -284,8 +287,8 @@ def _sort_into_splits(found, plan, src, tables, val):
     by_image = _classes_by_image(tables)
     def locate(path): return printable('/'.join(o for o in (str(src), plan.root.strip('/'), path) if o))
     rows,val_rows,loose = _collect(found, plan, by_image, src)
-    if not len(rows) and found.archives:
-        raise Refusal(f'{src}: holds archives, such as {printable(found.archives[0])}, and no class folders; '
+    if found.archives and not any(_has_ending(o[0], _IMAGE_ENDINGS) for o in rows):
+        raise Refusal(f'{src}: holds archives, such as {printable(found.archives[0])}, and no images; '
                       'give one of them, or unpack it once')
     notes = _list_notes(found, plan, rows, loose)
     if not plan.val:
