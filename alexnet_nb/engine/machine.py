@@ -7,13 +7,13 @@ __all__ = ['deal_devices', 'get_device', 'arithmetic', 'repeatable', 'parse_time
            'check_memory', 'check_compiler', 'forget_files', 'StopSignals', 'explain_errors', 'working']
 
 # %% ../../nbs/engine/machine.ipynb #50c8e9f4
-import ctypes, math, os, re, shutil, signal, subprocess, sysconfig, threading
+import ctypes, math, os, re, shutil, signal, subprocess, sysconfig, threading, time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 
-from .core import Refusal, first_line, lacks_memory, load_extra, reading
+from .core import Refusal, Stopped, first_line, lacks_memory, load_extra, reading
 
 # %% ../../nbs/engine/machine.ipynb #c0ed8296
 def _open_device(name):
@@ -210,19 +210,25 @@ def forget_files(
 
 # %% ../../nbs/engine/machine.ipynb #893087d5
 class StopSignals:
-    "Within this context, Ctrl-C and SIGTERM only set `asked`; a second Ctrl-C interrupts at once"
+    "Within this context, a signal that asks the process to end is only noted; a second Ctrl-C interrupts at once"
     def __enter__(self):
-        self.asked = False
+        self.asked = 0 # number of the signal, once there was one
         self.before = {}
+        numbers = [getattr(signal, o) for o in ('SIGINT','SIGTERM','SIGHUP') if hasattr(signal, o)] # Windows has two
         if threading.current_thread() is threading.main_thread(): # no other may
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self._note)
+            for number in numbers:
+                ignored = number not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number)==signal.SIG_IGN
+                if not ignored: # by nohup
+                    self.before[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, number, frame):
-        if self.asked and number==signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
+        again = self.asked and time.monotonic()-self.since>1 # torchrun hands on what the terminal has sent to all
+        if again and number==signal.SIGINT:
+            raise Stopped('interrupted at once; the last checkpoint is kept', number)
+        if not self.asked:
+            self.since = time.monotonic()
+            self.asked = number
 
     def __exit__(self, *error):
         for number,action in self.before.items():
@@ -234,19 +240,22 @@ def explain_errors(
     precision:str, # fp32, tf32 or bf16
     batch_size:int,# Images per step
 ):                 # A context
-    "Say in one line how to go on where the memory is not enough, or where an operation cannot repeat itself"
+    "Say in one line how to go on where memory is short, a network cannot be compiled, or an operation not be repeated"
     try:
         yield
-    except RuntimeError as e:
-        text = str(e)
-        if 'deterministic' in text:
-            raise Refusal(f'{device}: --deterministic: {text.splitlines()[0]}') from e
-        if not lacks_memory(e):
-            raise
+    except Exception as e:
+        line = first_line(e)
         also = '' if precision=='bf16' else ', or --precision bf16,'
-        half = max(1, batch_size//2)
-        raise Refusal(f'{device}: out of memory with batches of {batch_size}; try --batch_size {half}{also} in '
-                      'another --run (a learning rate belongs to a size of batches)') from e
+        smaller = (f'try --batch_size {max(1, batch_size//2)}{also} in another --run '
+                   '(a learning rate belongs to a size of batches)')
+        of_compiler = any(o.__module__.startswith(('torch._dynamo','torch._inductor')) for o in type(e).__mro__)
+        reasons = {f'--deterministic: {line}':isinstance(e, RuntimeError) and 'deterministic' in line,
+                   f'out of memory with batches of {batch_size}; {smaller}':lacks_memory(e),
+                   f'--compile: PyTorch cannot compile the network here ({line}); leave --compile away':of_compiler}
+        why = next((k for k,applies in reasons.items() if applies), None)
+        if isinstance(e, Refusal) or not why:
+            raise
+        raise Refusal(f'{device}: {why}') from e
 
 @contextmanager
 def working(

@@ -14,14 +14,15 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from .core import Refusal
+from .core import Refusal, Stopped, reading
 from .machine import deal_devices
 
 # %% ../../nbs/engine/parallel.ipynb #79d2649c
 def read_place()->dict: # rank and size among all, local_rank and local_size on this machine, number of the restart
     "What `torchrun` says about this process"
     def number(name, default):
-        return int(os.environ.get(name, default))
+        with reading(name):
+            return int(os.environ.get(name, default))
     size = number('WORLD_SIZE', 1) if 'MASTER_ADDR' in os.environ else 1
     return dict(rank=number('RANK', 0), size=size, local_rank=number('LOCAL_RANK', 0),
                 local_size=number('LOCAL_WORLD_SIZE', size), restart=number('TORCHELASTIC_RESTART_COUNT', 0))
@@ -137,14 +138,11 @@ def _open_store(place):
     global _joined
     _joined += 1
     address = os.environ['MASTER_ADDR']
-    port = int(os.environ['MASTER_PORT'])
+    port = os.environ.get('MASTER_PORT', '')
     kept = os.environ.get('TORCHELASTIC_USE_AGENT_STORE')=='True'
-    try:
-        store = dist.TCPStore(address, port, is_master=place['rank']==0 and not kept, timeout=timedelta(minutes=2),
+    with reading(f"process {place['rank']} of {place['size']}: cannot meet the others at {address}:{port}"):
+        store = dist.TCPStore(address, int(port), is_master=place['rank']==0 and not kept, timeout=timedelta(minutes=2),
                               wait_for_workers=False)
-    except Exception as e:
-        raise Refusal(f"process {place['rank']} of {place['size']}: cannot meet the others at {address}:{port} "
-                      f'({str(e).splitlines()[0]})') from None
     return dist.PrefixStore(f"alexnet_nb{place['restart']}.{_joined}", store)
 
 def _wait_for_all(store, point, size):
@@ -193,11 +191,11 @@ def _last_word(e, store):
     except RuntimeError: # the table is gone
         spoken = False
     if spoken and isinstance(e, (Refusal, KeyboardInterrupt)):
-        return SystemExit(2)
+        return SystemExit(2 if isinstance(e, Refusal) else 128+getattr(e, 'number', signal.SIGINT))
     return e
 
 def _end_by_signal(number, frame):
-    raise KeyboardInterrupt('ended by a signal; the same command goes on from the last checkpoint')
+    raise Stopped('ended by a signal; the same command goes on from the last checkpoint', number)
 
 def _set_sigterm(action):
     "Say what SIGTERM does; returns what it did before. Only the main thread may"
