@@ -7,24 +7,31 @@ __all__ = ['PAPER', 'CODE2012', 'CAFFE', 'TORCHVISION', 'InputSpec', 'colour_sca
 
 # %% ../nbs/06_augment.ipynb #a75a4bfa
 from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 
 from .engine.core import Refusal
 
 # %% ../nbs/06_augment.ipynb #73aac47f
-_WORDS = dict(crops=('image','chunk',''), mean=('crop','centre','channel'), colour=('eigenvalue','std',''))
+_Crops = Literal['image','chunk','']
+_Mean = Literal['crop','centre','channel']
+_Colour = Literal['eigenvalue','std','']
+_Unit = Annotated[float, Meta(gt=0, le=1e6)]
+_Strength = Annotated[float, Meta(ge=0, le=1e3)]
+_WORDS = dict(crops=get_args(_Crops), mean=get_args(_Mean), colour=get_args(_Colour))
 
 @dataclass(frozen=True)
 class InputSpec:
     "How images reach the network: crops, mean and colour noise"
-    crops:str = 'image'       # A crop and a flip per 'image', or per 'chunk' of 32 consecutive ones; '': the centre
+    crops:_Crops = 'image'    # A crop and a flip per 'image', or per 'chunk' of 32 consecutive ones; '': the centre
     mirror:bool = True        # Mirror half of them
-    mean:str = 'crop'         # Subtracted: the mean image at the 'crop', its 'centre', or 'channel' means (then / std)
-    colour:str = 'eigenvalue' # Scale of the noise along each component: 'eigenvalue', 'std', or '' for none
-    unit:float = 255.         # Grey levels that count as 1 in an eigenvalue: 255 for pixels 0..1, 1 for 0..255
-    strength:float = .1       # Standard deviation of the noise in units of that scale
+    mean:_Mean = 'crop'       # Subtracted: the mean image at the 'crop', its 'centre', or 'channel' means (then / std)
+    colour:_Colour = 'eigenvalue' # Scale of the noise along each component: 'eigenvalue', 'std', or '' for none
+    unit:_Unit = 255.         # Grey levels that count as 1 in an eigenvalue: 255 for pixels 0..1, 1 for 0..255
+    strength:_Strength = .1   # Standard deviation of the noise in units of that scale
     shrink:bool = False       # Divide by 1+strength after the noise
 
     def __post_init__(self):

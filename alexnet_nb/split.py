@@ -241,7 +241,7 @@ def _generators(*devices):
     return [generators[d.index] for d in devices]
 
 # %% ../nbs/03_split.ipynb #ee322e29
-_SHARED = ('spec', 'names', 'n_classes', 'width', 'size', 'side') # what a network and its columns both know
+_SHARED = ('spec', 'names', 'wnids', 'n_classes', 'width', 'size', 'side') # what a network and its columns both know
 
 def _copy_shapes(model):
     "A copy of a network without numbers"
