@@ -13,21 +13,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from .core import read_bytes, reader
+from .core import read_bytes, reader, require
 
 # %% ../../nbs/engine/pictures.ipynb #e4e3592e
 def _keep_upper_bits(x):
     "uint8 from whole numbers of up to 16 bits, and the number of bits that they use"
     low,high = int(x.min()),int(x.max())
-    if low<0 or high>65535:
-        raise ValueError(f'pixels from {low} to {high}, a range that is not known')
+    require(0<=low<=high<=65535, f'pixels from {low:,} to {high:,}, a range that is not known')
     bits = next(o for o in (8, 10, 12, 14, 16) if high<1<<o)
     return (x>>(bits-8)).astype(np.uint8), bits
 
 def _to_rgb(im):
     "An RGB picture from one of any mode, and a note ('' for none)"
-    if im.mode=='F':
-        raise ValueError('pixels are floating-point numbers of no known range')
+    require(im.mode!='F', 'pixels are floating-point numbers of no known range')
     if not im.mode.startswith('I'):
         return im.convert('RGB'), f'converted from {im.mode}'
     x,bits = _keep_upper_bits(np.asarray(im))
@@ -40,6 +38,7 @@ def _to_rgb(im):
 MOST_BYTES = 1<<27        # Of a file that holds one picture
 _MOST_PIXELS = 89_478_485 # Pillow's own limit for pictures that are not made to fill the memory
 _FORMATS = 'JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'PPM'
+_JPEGS = 'JPEG', 'MPO' # MPO is a JPEG with more JPEGs behind it
 _ENDINGS = {'.jpg':'JPEG', '.jpeg':'JPEG', '.png':'PNG', '.gif':'GIF', '.bmp':'BMP', '.webp':'WEBP'}
 _OTHERS = {b'....ftypavi':'AVIF', b'....ftyp(he|mi|ms)':'HEIC', b'....(jP  |ftypjp2)|\xffO\xffQ':'JPEG 2000',
            b'....JXL |\xff\n':'JPEG XL', b'%PDF':'PDF', b'8BPS':'Photoshop', b'%!PS':'PostScript', b'<svg':'SVG'}
@@ -52,30 +51,41 @@ def _describe_start(data):
 def _check_size(im, data):
     "Raise ValueError for a picture that asks for too much memory or time"
     w,h = im.size
-    most = _MOST_PIXELS
-    if im.info.get('progressive'): # libjpeg keeps all its coefficients
-        most //= 2
-    if w*h>most:
-        raise ValueError(f'{w}x{h}: more than {most:,} pixels')
-    if im.format=='TIFF' and im.tag_v2.get(322, 0)*im.tag_v2.get(323, 0)>_MOST_PIXELS:
-        raise ValueError(f'tiles of more than {_MOST_PIXELS:,} pixels')
-    if im.format in ('JPEG','MPO') and data.count(b'\xff\xda')>100:
-        raise ValueError('more than 100 scans')
+    progressive = im.info.get('progressive') # libjpeg keeps all its coefficients
+    most = _MOST_PIXELS//2 if progressive else _MOST_PIXELS
+    tile = [im.tag_v2.get(o, 0) for o in (322, 323)] if im.format=='TIFF' else (0, 0)
+    require(w*h<=most, f'{w}x{h}: more than {most:,} pixels')
+    require(tile[0]*tile[1]<=_MOST_PIXELS, f'tiles of {tile[0]}x{tile[1]}: more than {_MOST_PIXELS:,} pixels')
+    require(im.format not in _JPEGS or data.count(b'\xff\xda')<=100, 'more than 100 scans')
+
+_ODD_BYTES = bytes(85+i*73%151 for i in range(64))
+
+class _Watched(io.BytesIO):
+    "A file of which a decoder gets the last bytes before `end` only when it has used all others, then some odd ones"
+    end,asked = -1,0
+
+    def read(self, n=-1):
+        at,last = self.tell(),max(0, self.end-32)
+        if self.end<0 or at>self.end:
+            return super().read(n)
+        if at<last:
+            return super().read(min(n, last-at))
+        self.asked += 1
+        return super().read(min(n, self.end-at))+_ODD_BYTES[:8] if at<self.end else super().read(n)
 
 def _open_bytes(data):
-    "A picture whose pixels are not decoded yet; raises what Pillow raises, or ValueError"
-    if not data:
-        raise ValueError('empty file')
-    if len(data)>MOST_BYTES:
-        raise ValueError(f'more than {MOST_BYTES:,} bytes')
+    "A picture whose pixels are not decoded yet, and its file; raises what Pillow raises, or ValueError"
+    require(data, 'empty file')
+    require(len(data)<=MOST_BYTES, f'more than {MOST_BYTES:,} bytes')
+    file = _Watched(data)
     try:
-        im = Image.open(io.BytesIO(data), formats=_FORMATS)
+        im = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
         raise ValueError(_describe_start(data)) from None
     except Image.DecompressionBombError:
         raise ValueError(f'more than {_MOST_PIXELS:,} pixels') from None
     _check_size(im, data)
-    return im
+    return im, file
 
 # %% ../../nbs/engine/pictures.ipynb #9d6823b7
 class _Strict:
@@ -101,27 +111,29 @@ def _list_chunks(png):
     "(kind, contents, whether its checksum is right) of each chunk of a PNG"
     at = 8
     while at<len(png):
-        end = at+8+int.from_bytes(png[at:at+4])
-        yield bytes(png[at+4:at+8]), png[at+8:end], zlib.crc32(png[at+4:end])==int.from_bytes(png[end:end+4])
+        end = at+8+int.from_bytes(png[at:at+4], 'big')
+        yield bytes(png[at+4:at+8]), png[at+8:end], zlib.crc32(png[at+4:end])==int.from_bytes(png[end:end+4], 'big')
         at = end+4
 
-def _check_png(im, data, ended=True):
+def _check_png(im, data):
     "Raise ValueError unless all checksums are right, those of the chunks and that of the pixels"
     pixels = zlib.decompressobj()
     room = 4*im.height*(2+8*im.width)
     for kind,body,right in _list_chunks(memoryview(data)):
-        if kind[:1].isupper() and not right:
-            raise ValueError(f'damaged PNG: wrong checksum of {kind.decode("latin-1")}')
+        require(right or not kind[:1].isupper(), f'damaged PNG: wrong checksum of {kind.decode("latin-1")}')
         while kind==b'IDAT' and body and room>0:
             room -= len(pixels.decompress(body, 1<<20))
             body = pixels.unconsumed_tail
-    if not pixels.eof:
-        raise ValueError('damaged PNG: wrong length of its pixels')
+    require(pixels.eof, 'damaged PNG: wrong length of its pixels')
+
+def _load_png(im, file, ended):
+    "Decode the pixels of a PNG; raises ValueError or OSError if it is damaged"
+    im.load()
+    _check_png(im, file.getvalue())
 
 # %% ../../nbs/engine/pictures.ipynb #22d8244c
 _END_OF_JPEG = b'\xff\xd9'
 _MARKER = re.compile(b'\xff+([^\0\xff])')
-_ODD_BYTES = bytes(85+i*73%151 for i in range(64))
 
 def _find_pieces(jpeg):
     "Where the pieces of compressed pixels end, and the number of blocks in each (0 for no limit)"
@@ -136,9 +148,9 @@ def _find_pieces(jpeg):
         if kind==0xd9: # the end
             break
         if kind==0xdd:
-            blocks = int.from_bytes(jpeg[at+2:at+4])
+            blocks = int.from_bytes(jpeg[at+2:at+4], 'big')
         if kind not in (0x01, 0xd8):
-            at += int.from_bytes(jpeg[at:at+2])
+            at += int.from_bytes(jpeg[at:at+2], 'big')
     return ends, blocks
 
 def _sum_pixels(im):
@@ -164,13 +176,12 @@ def _lacks_pixels(im, jpeg):
     other = _ODD_BYTES.join(jpeg[a:b] for a,b in zip(starts, [*ends, len(jpeg)]))
     return _sum_pixels(Image.open(io.BytesIO(other)))!=_sum_pixels(im)
 
-def _has_grey(im, divided):
-    "Has the decoded JPEG `im` the grey of missing pixels where it would be?"
-    def is_grey(x): return ((x==127)|(x==128)).reshape(-1, len(im.getbands())).all(1).any()
-    if is_grey(np.array(im.getpixel((im.width-1, im.height-1)))):
-        return True
+def _has_grey(im):
+    "Has the decoded JPEG `im` the grey of missing pixels in the middle of a block?"
     w,h = im.width//8,im.height//8
-    return divided and w*h>0 and is_grey(np.asarray(im.resize((w,h), Image.NEAREST, (0,0,8*w,8*h))))
+    middles = im.resize((max(w, 1), max(h, 1)), Image.NEAREST, (0, 0, max(8*w, 1), max(8*h, 1)))
+    x = np.asarray(middles)
+    return ((x==127)|(x==128)).reshape(-1, len(im.getbands())).all(1).any()
 
 def _add_end(data):
     "The same file; a JPEG without its end marker gets one"
@@ -178,17 +189,43 @@ def _add_end(data):
         return data
     return data.rstrip(b'\xff')+_END_OF_JPEG
 
-def _check_jpeg(im, data, ended):
-    "Raise ValueError if pixels are missing; `ended` is whether the file had its end marker"
-    arithmetic = re.search(b'\xff[\xc9\xca]\0', data[:1<<16]) # needs no bits where pixels are zero
-    suspicious = not ended or im.info.get('progressive') or _has_grey(im, b'\xff\xdd\0\4' in data)
-    if suspicious and not (arithmetic and ended) and _lacks_pixels(im, data):
-        raise ValueError('image file is truncated or damaged: pixels are missing')
+# %% ../../nbs/engine/pictures.ipynb #f2a11f08
+def _load_jpeg(im, file, ended):
+    "Decode a JPEG; raises ValueError or OSError if it is damaged; `ended` is whether it had its end marker"
+    jpeg = file.getvalue()
+    ends,blocks = _find_pieces(jpeg)
+    progressive = im.info.get('progressive')
+    arithmetic = re.search(b'\xff[\xc9\xca]\0', jpeg[:1<<16]) # needs no bits where pixels are zero
+    watched = ends and not progressive and not arithmetic
+    if watched:
+        file.end = ends[-1]
+    im.load()
+    left_over = watched and not file.asked and len(set(jpeg[file.end-32:file.end]))>2
+    require(not left_over, 'image file is damaged: more bytes than pixels')
+    suspicious = not ended or progressive or blocks and _has_grey(im)
+    lacking = watched and file.asked>1 or suspicious and not arithmetic and _lacks_pixels(im, jpeg)
+    require(not lacking, 'image file is truncated or damaged: pixels are missing')
+
+def _list_strips(im, data):
+    "The JPEGs of which a TIFF is made"
+    tags = im.tag_v2
+    tables = tags.get(347, b'')[:-2]
+    places = zip(*(tags.get(a, tags.get(b, ())) for a,b in ((273, 324), (279, 325))))
+    strips = (data[at:at+n] for at,n in places)
+    return [tables+o[2:] if tables else o for o in strips if o[:2]==b'\xff\xd8']
+
+def _load_tiff(im, file, ended):
+    "Decode a TIFF; the JPEGs inside of it are looked at as others are"
+    strips = _list_strips(im, file.getvalue()) if im.info.get('compression')=='jpeg' else ()
+    im.load()
+    for strip in strips:
+        one = _Watched(_add_end(strip))
+        _load_jpeg(Image.open(one), one, one.getvalue()==strip)
 
 # %% ../../nbs/engine/pictures.ipynb #476af24a
 _MANY_PIXELS = 1<<24
 _large = threading.Lock() # pictures of more pixels are decoded one at a time
-_CHECKS = dict(PNG=_check_png, JPEG=_check_jpeg)
+_LOADERS = dict(PNG=_load_png, JPEG=_load_jpeg, MPO=_load_jpeg, TIFF=_load_tiff)
 _TURNS = { # what to do for each of EXIF's orientations; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -216,17 +253,15 @@ def open_picture(
     if isinstance(src, (str, Path)):
         data = Path(src).read_bytes()
         name = name or src
-    if not isinstance(data, bytes):
-        raise ValueError('not bytes')
+    require(isinstance(data, bytes), 'not bytes')
     whole = _add_end(data)
-    im = _open_bytes(whole)
+    im,file = _open_bytes(whole)
     with im, _strict, _large if im.width*im.height>_MANY_PIXELS else _strict:
         turned = im.format=='TIFF' and im.tag_v2.get(0x112) in _TURNS # by Pillow, when it decodes the pixels
-        im.load()
-        kind = im.format.replace('MPO', 'JPEG') # MPO is a JPEG with more JPEGs behind it
+        load = _LOADERS.get(im.format, lambda im, *more: im.load())
+        load(im, file, whole is data)
+        kind = im.format.replace('MPO', 'JPEG')
         notes = ['' if _ENDINGS.get(Path(name or '').suffix.lower(), kind)==kind else f'is a {kind}']
-        if kind in _CHECKS:
-            _CHECKS[kind](im, whole, whole is data)
         if whole is not data:
             notes.append('no end marker')
         exif = _ask(im.getexif)
