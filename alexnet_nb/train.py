@@ -183,7 +183,9 @@ class Settings:
     def __post_init__(self):
         check_choice('schedule', self.schedule, SCHEDULES)
         check_choice('precision', self.precision, ('fp32','tf32','bf16'))
-        network = make_spec(self.spec) if isinstance(self.spec, dict) else get_spec(self.spec)
+        if isinstance(self.spec, str):
+            check_choice('spec', self.spec, SPECS)
+        network = get_spec(self.spec) if isinstance(self.spec, str) else make_spec(self.spec)
         _check_layers(self.rates, [l.name for l in network.layers])
 
 @reader('config.json', 'choose another --run')

@@ -53,14 +53,17 @@ def parse_factors(
         return {name.strip():float(factor) for name,factor in pairs}
 
 # %% ../../nbs/engine/runs.ipynb #51c9f78b
+class _Unknown(Refusal, ValueError):
+    "A word that is not known, from a user or in a file"
+
 def check_choice(
     name:str, # Of the setting
     value,    # What was asked for
     known,    # What there is
-):            # Raises ValueError
+):            # Raises `Refusal`
     "Refuse a word that is not known"
     if value not in known:
-        raise ValueError(f"{name} {value!r} is unknown; there are {', '.join(known)}")
+        raise _Unknown(f"{name} {value!r} is unknown; there are {', '.join(known)}")
 
 def make_settings(
     kind:type,   # A dataclass; its fields say what is allowed
