@@ -137,7 +137,7 @@ def in_a_terminal(name):
 def test_prepare_interrupted(demo_pack, tmp_path):
     "Ctrl-C during prepare leaves nothing"
     p = start(*in_a_terminal('alexnet_prepare'), demo_pack/'pictures', tmp_path/'x', '--size', 1024, '--workers', 1)
-    p.wait_for((tmp_path/'x.partial/train_images.npy').exists)
+    p.wait_for((tmp_path/'x.partial/pack/train_images.npy').exists)
     p.send(signal.SIGINT)
     err = p.wait(60).stderr
     assert p.returncode==2 and 'interrupted; nothing half-written is left' in err and 'Traceback' not in err, err

@@ -30,6 +30,7 @@ def pictures(folder=None):
     return lambda: small[next(n)%50]
 
 def same(a, b): return a.meta['sha256']==b.meta['sha256'] and [o[0] for o in a.meta['classes']]==[o[0] for o in b.meta['classes']]
+def contents(folder): return {o.relative_to(folder).as_posix():o.read_bytes() for o in folder.rglob('*') if o.is_file()}
 def message(f, *args, **kw):
     with pytest.raises(Refusal) as e: f(*args, **kw)
     assert '\n' not in str(e.value)
@@ -258,11 +259,11 @@ def photographs_and_others(tmp_path, form):
     return tmp_path/f'src.{form}'
 
 # Where it kills itself, see preparing.py: while images are decoded, between two files, at the last ones, at the clearing up
-places = {('folders','raw'): ['train_state.npz+4', 'val_images.npy+1'],
-          ('folders','jpeg'): ['train_state.npz+7', 'pca.json+0'],
-          ('tar.gz','raw'): ['train_state.npz+2', 'train_block_5+1'],
-          ('tar.gz','jpeg'): ['train_state.npz+9', 'train_jpeg.bin+1'],
-          ('tar','raw'): ['val_state.npz+3', 'meta.json+2']}
+places = {('folders','raw'): ['train_state+4', 'val_images.npy+1'],
+          ('folders','jpeg'): ['train_state+7', 'pca.json+0'],
+          ('tar.gz','raw'): ['train_state+2', 'train_block_5+1'],
+          ('tar.gz','jpeg'): ['train_state+9', 'train_jpeg.bin+1'],
+          ('tar','raw'): ['val_state+3', 'meta.json+2']}
 rounds = 4 if 'ALEXNET_NB_LONG' in os.environ else 1
 
 @pytest.mark.parametrize('form,storage', places)
@@ -280,8 +281,7 @@ def test_killed(tmp_path, form, storage):
         said = []
         p = prepare(src, dst, size=32, storage=storage, max_bad=.5, tell=said.append)
         assert same(p, want) and said==['going on with what is there']
-        for o in ('repairs.jsonl','train_names.txt','pca.json'): assert (p.path/o).read_text()==(want.path/o).read_text()
-        assert sorted(o.name for o in p.path.iterdir())==sorted(o.name for o in want.path.iterdir())
+        assert contents(p.path)==contents(want.path)
         assert not list(tmp_path.glob('*.partial'))
         shutil.rmtree(dst)
 
@@ -297,14 +297,22 @@ def test_notes_cut_off(tmp_path):
     again()
     assert (tmp_path/'train_notes.jsonl').read_text()=='[0, "refused", "why"]\n'
 
-@pytest.mark.parametrize('place', ['rmtree+2', 'pack+0'])
-def test_killed_while_clearing_up(want, tmp_path, place):
-    "Killed when all is done and half of what is needed no more is removed: the same call ends it"
+@pytest.mark.parametrize('place', ['meta.json+2', 'pack+0'])
+def test_killed_at_the_end(want, tmp_path, place):
+    "Killed when all is written, or just before the folder gets its name: the same call ends it"
     src,dst = want.path.parent/'folders',tmp_path/'pack'
     killed(begin(src, dst, 'raw', place), dst)
-    assert not dst.exists() and (tmp_path/'pack.partial/meta.json').exists()
+    assert not dst.exists() and (tmp_path/'pack.partial/pack/meta.json').exists()
     assert same(prepare(src, dst, size=32), want)
-    assert {o.name for o in dst.iterdir()}=={o.name for o in want.path.iterdir()}
+    assert contents(dst)==contents(want.path) and os.listdir(tmp_path)==['pack']
+
+def test_killed_while_clearing_up(want, tmp_path):
+    "Killed when the folder has its name: it is whole, and the next call removes what is left beside it"
+    src,dst = want.path.parent/'folders',tmp_path/'pack'
+    killed(begin(src, dst, 'raw', 'pack+1'), dst)
+    assert contents(dst)==contents(want.path) and (tmp_path/'pack.partial/work').exists()
+    assert 'exists already' in message(prepare, src, dst, size=32)
+    assert os.listdir(tmp_path)==['pack']
 
 def test_interrupted_late(want, tmp_path, monkeypatch):
     "Ctrl-C, or a disk that fills up, after the state was written: what is done is kept, and the same call goes on"
@@ -319,7 +327,7 @@ def test_interrupted_late(want, tmp_path, monkeypatch):
             old(self, *a)
         monkeypatch.setattr(FileWriter, 'add', add)
         with pytest.raises((KeyboardInterrupt,Refusal), match='the same command goes on'): prepare(src, tmp_path/'p', size=32)
-        assert (tmp_path/'p.partial/work/train_state.npz').exists() and not (tmp_path/'p').exists()
+        assert (tmp_path/'p.partial/work/train_state').exists() and not (tmp_path/'p').exists()
     monkeypatch.setattr(FileWriter, 'add', old)
     said = []
     p = prepare(src, tmp_path/'p', size=32, tell=said.append)
@@ -336,7 +344,7 @@ def test_two_at_once(few, want, tmp_path):
 def test_other_settings_start_over(few, want, tmp_path):
     "What a kill left is used for the same settings only"
     src,dst = want.path.parent/'folders',tmp_path/'pack'
-    p = under_way(begin(src, dst, 'jpeg'), dst, 'work/train_state.npz')
+    p = under_way(begin(src, dst, 'jpeg'), dst, 'work/train_state')
     p.send(signal.SIGKILL)
     assert p.wait().returncode==-signal.SIGKILL
     p,said = packed(src, tmp_path)
@@ -350,7 +358,7 @@ def test_verify(want, tmp_path, monkeypatch, capsys):
     with open(p.path/'train_images.npy', 'r+b') as f: f.seek(5000); f.write(b'x')
     assert 'train_images.npy: differs' in message(p.verify)
     (p.path/'train_images.npy').unlink()
-    assert 'train_images.npy: missing' in message(p.verify)
+    assert 'train_images.npy: No such file' in message(p.verify)
 
 peak = """
 import re, sys, alexnet_nb.data as d

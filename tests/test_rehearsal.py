@@ -99,7 +99,7 @@ def test_2010(tmp_path):
 def test_killed(pack, typed, made):
     "Killed in the middle, the same command makes the same pack"
     p = start(script('alexnet_prepare'), *'archives again --size 64 --workers 1'.split(), cwd=made)
-    p.wait_for((made/'again.partial/train_images.npy').exists)
+    p.wait_for((made/'again.partial/pack/train_images.npy').exists)
     p.send(signal.SIGKILL)
     assert p.wait(60).returncode==-signal.SIGKILL and (made/'again.partial').exists() and not (made/'again').exists()
     typed('alexnet_prepare archives again --size 64')
