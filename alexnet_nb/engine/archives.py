@@ -10,7 +10,7 @@ import bz2, gzip, io, lzma, os, re, stat, struct, tarfile, zipfile, zlib
 from contextlib import contextmanager
 from pathlib import Path
 
-from .core import Refusal, open_file, reading
+from .core import Refusal, open_file, reading, require
 from .lists import LARGEST, PLACES, STREAMS
 
 # %% ../../nbs/engine/archives.ipynb #afd728f7
@@ -36,8 +36,7 @@ class _XzReader(io.RawIOBase):
                 self.xz = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_DICTIONARY)
             if self.xz.needs_input and not self.rest:
                 self.rest = self.file.read(1<<16)
-                if not self.rest:
-                    raise EOFError('the compressed file ends too early')
+                require(self.rest, 'the compressed file ends too early')
             data = self.xz.decompress(self.rest, len(buffer))
             self.rest = b''
             if data:
@@ -54,14 +53,13 @@ class _Unpacked:
     def read(self, n):
         data = self.file.read(n)
         self.at += len(data)
-        if self.at>_FREE and self.at>_RATIO*self.packed.tell():
-            raise ValueError(f'grows to more than {_RATIO} times its size')
+        fine = self.at<=_FREE or self.at<=_RATIO*self.packed.tell()
+        require(fine, f'grows to more than {_RATIO} times its size')
         return data
 
     def seek(self, to):
         while self.at<to:
-            if not self.read(min(to-self.at, 1<<20)):
-                raise EOFError('ends too early')
+            require(self.read(min(to-self.at, 1<<20)), 'ends too early')
 
 # %% ../../nbs/engine/archives.ipynb #4dcad58f
 _PART = re.compile(r'\.(z\d\d|r\d\d|\d{3}|part\d+|part-?[a-z]{2}|a[a-z])$')
@@ -102,8 +100,7 @@ _HEADER = 1<<20 # Bytes of a name or of attributes
 
 def _read_exactly(f, n):
     data = f.read(n)
-    if len(data)<n:
-        raise EOFError('ends too early')
+    require(len(data)==n, 'ends too early')
     return data
 
 def _parse_attributes(data):
@@ -112,8 +109,7 @@ def _parse_attributes(data):
     while at<len(data):
         space = data.index(b' ', at, at+20)
         end = at+int(data[at:space])
-        if not space<end<=len(data):
-            raise ValueError('damaged attributes')
+        require(space<end<=len(data), 'damaged attributes')
         key,_,value = data[space+1:end-1].partition(b'=')
         found[key.decode('utf-8', 'surrogateescape')] = value.decode('utf-8', 'surrogateescape')
         at = end
@@ -123,31 +119,32 @@ def _check_rest(f, end, at):
     "Raise ValueError if something lies behind the end mark of a tar"
     size = min(end-at, 1<<62 if end==1<<62 else 1<<16) # a compressed file is read to its checksum
     while size>0 and (block := f.read(min(size, 1<<16))):
-        if block.strip(b'\0'):
-            raise ValueError(f'something follows its end mark, at byte {at:,} or later')
+        require(not block.strip(b'\0'), f'something follows its end mark, at byte {at:,} or later')
         size -= len(block)
 
 def find_fault(
-    m, # A member of a tar
+    m,                 # A member of a tar
+    limit:int=LARGEST, # The most bytes that it can have
 )->str:
     "Why a member is not read, '' if it is"
     if m.issym() or m.islnk():
         return f'a link inside an archive, to {m.linkname}'
     if not m.isreg() or m.sparse:
         return 'not a plain file'
-    return find_fault_of_name(m.name, m.size)
+    return find_fault_of_name(m.name, m.size, limit)
 
 def find_fault_of_name(
-    name:str, # Of a member of an archive
-    size:int, # Its bytes
+    name:str,          # Of a member of an archive
+    size:int,          # Its bytes
+    limit:int=LARGEST, # The most that it can have
 )->str:
     "Why a file in an archive is not read, '' if it is"
     if name.startswith('/') or '..' in name.split('/'):
         return 'its name points outside of the archive'
     if len(name)>1000:
         return 'a name of more than 1,000 letters'
-    if size>LARGEST:
-        return f'a file of {size:,} bytes, more than {LARGEST:,}'
+    if size>limit:
+        return f'a file of {size:,} bytes, more than {limit:,}'
     return ''
 
 # %% ../../nbs/engine/archives.ipynb #3ce5696b
@@ -155,7 +152,7 @@ def read_tar(
     f,          # From `open_tar`
     end:int,    # Where the tar ends in it
     start:int=0,# Where it begins
-):              # Generator of `tarfile.TarInfo`: `name`, `size`, `offset_data`, … ; raises ValueError, EOFError …
+):              # Generator of `tarfile.TarInfo`: `name`, `size`, `offset_data`, … ; raises ValueError …
     "The members of a tar, in their order"
     at,extra,common = start,{},{}
     while True:
@@ -166,8 +163,7 @@ def read_tar(
         m = tarfile.TarInfo.frombuf(block, 'utf-8', 'surrogateescape')
         at += 512
         if m.type in (b'x', b'X', b'g', b'L', b'K'): # about the file that follows
-            if not 0<=m.size<=_HEADER:
-                raise ValueError(f'a header of {m.size:,} bytes at byte {at:,}')
+            require(0<=m.size<=_HEADER, f'a header of {m.size:,} bytes at byte {at:,}')
             data = _read_exactly(f, m.size)
             if m.type in (b'L', b'K'):
                 key = 'path' if m.type==b'L' else 'linkpath'
@@ -187,22 +183,22 @@ def read_tar(
         m.sparse = True if m.type==b'S' or any(o.startswith('GNU.sparse') for o in about) else None
         m.offset_data,extra = at,{}
         if m.isreg() or m.type not in tarfile.SUPPORTED_TYPES:
-            if m.size<0 or at+m.size>end:
-                raise EOFError(f'{m.name} goes beyond its end')
+            require(0<=m.size<=end-at, f'{m.name} goes beyond its end')
             at += -(-m.size//512)*512
         yield m
 
 # %% ../../nbs/engine/archives.ipynb #ec819134
 def read_files(
-    path:Path, # A tar, compressed or not
-    wanted,    # Names of files, without folders
+    path:Path,         # A tar, compressed or not
+    wanted,            # Names of files, without folders
+    limit:int=LARGEST, # The most bytes of one of them
 )->dict:       # {name: bytes}; raises `Refusal` for a damaged archive
     "Some small files of a tar"
     found = {}
     with open_tar(path) as (f, end):
         for m in read_tar(f, end):
             name = m.name.rsplit('/', 1)[-1]
-            if name in wanted and not find_fault(m):
+            if name in wanted and not find_fault(m, limit):
                 f.seek(m.offset_data)
                 found[name] = _read_exactly(f, m.size)
     return found
@@ -224,11 +220,13 @@ STREAMS['packed'] = _stream_tar
 PLACES['tar'] = _read_from_tar
 
 # %% ../../nbs/engine/archives.ipynb #0acb1711
+_METHODS = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+
 def _find_fault_in_zip(o, size):
     "Why a member of a zip of `size` bytes is not read, '' if it is"
     if o.flag_bits & 1:
         return 'encrypted'
-    if o.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if o.compress_type not in _METHODS:
         return f'packed by method {o.compress_type}, which is not read'
     mode = o.external_attr>>16
     if stat.S_ISLNK(mode):
@@ -256,8 +254,7 @@ def _inflate(data):
     "What deflated bytes are, as far as an image can be long"
     stream = zlib.decompressobj(-15)
     whole = stream.decompress(data, LARGEST)
-    if not stream.eof:
-        raise ValueError(f'more than {LARGEST:,} bytes, or damaged')
+    require(stream.eof, f'more than {LARGEST:,} bytes, or damaged')
     return whole
 
 def read_from_zip(
@@ -268,16 +265,14 @@ def read_from_zip(
     with open(path, 'rb') as f:
         f.seek(int(row['at']))
         mark,flags,method,crc,name,more = struct.unpack('<4s2xHH4xI8xHH', _read_exactly(f, 30))
-        if mark!=b'PK\3\4' or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError('no member of the zip is here')
+        require(mark==b'PK\3\4' and method in _METHODS, 'no member of the zip is here')
         f.seek(name+more, 1)
         data = _read_exactly(f, int(row['size']))
         sums = {crc}
         if flags & 8: # the checksum follows, perhaps after a mark
             sums = set(struct.unpack('<II', _read_exactly(f, 8)))
     whole = _inflate(data) if method else data
-    if zlib.crc32(whole) not in sums:
-        raise ValueError('differs from its checksum in the zip')
+    require(zlib.crc32(whole) in sums, 'differs from its checksum in the zip')
     return whole
 
 PLACES['zip'] = read_from_zip

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .core import Count, Refusal, Sha256
+from .core import Count, Refusal, Sha256, require
 from .core import read_json, reader, reading, sha256_file, write_text, writing
 
 # %% ../../nbs/engine/lists.ipynb #131d34d5
@@ -53,8 +53,8 @@ class ImageList:
         number = self.classes.setdefault(cls, len(self.classes))
         name = os.fsencode(name)
         self.longest = max(self.longest, len(name))
-        if self.longest*len(self)>self.limit:
-            raise ValueError(f'{len(self):,} names of up to {self.longest:,} bytes: too many for a file of this size')
+        room = min(self.limit//self.longest, 10**8)
+        require(len(self)<=room and len(name)<=4096, f'{len(self):,} names of up to {self.longest:,} bytes: too many')
         self.new.append((name, number, part, at, size))
         if len(self.new)==10_000:
             self.full.append(self._pack())
@@ -212,8 +212,7 @@ def read_source(
     "Read what `Source.save` wrote"
     about = read_json(path, _Found, limit=1<<28)
     sums = {k:sha256_file(_name_list(path.parent, k)) for k in about.sums}
-    if about.checksum()!=about.sha256 or sums!=about.sums:
-        raise ValueError('differs from its checksum')
+    require(about.checksum()==about.sha256 and sums==about.sums, 'differs from its checksum')
     splits = {k:np.load(_name_list(path.parent, k), mmap_mode='r') for k in sums}
     return Source(about.kind, about.path, about.parts, splits, about.classes, about.words, about.published,
                   about.refused, about.notes, about.files)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .archives import find_fault, find_form, open_tar, read_files, read_tar, read_zip
-from .core import Refusal, convert, printable, progress, read_bytes, reader, reading
+from .core import Refusal, convert, printable, progress, read_bytes, reader, reading, require
 from .lists import LARGEST, PLACES, ImageList, Source, check_classes, differences, hold_out
 from .lists import ilsvrc_words, load_source, published_counts, sort_classes
-from .shards import find_cifar, find_cifar_folder, find_in_parquet, find_shards
+from .shards import find_cifar, find_cifar_folder, find_in_parquet, find_shards, is_cifar
 from .splits import plan_splits, read_name
 
 # %% ../../nbs/engine/sources.ipynb #cea906be
@@ -30,8 +30,7 @@ def _decode_table(data):
         text = data.decode(encoding)
     except UnicodeDecodeError:
         text = data.decode('latin-1')
-    if '\0' in text:
-        raise ValueError('holds zero bytes; expected text in UTF-8')
+    require('\0' not in text, 'holds zero bytes; expected text in UTF-8')
     return text.replace('\r\n', '\n').replace('\r', '\n').split('\n')
 
 @reader('table of names', 'save it again as text in UTF-8')
@@ -135,8 +134,6 @@ class Folder:
 
 def _read_file(path, row):
     path = os.path.join(path, os.fsdecode(row['name']))
-    if os.path.getsize(path)>LARGEST:
-        raise ValueError(f'a file of {os.path.getsize(path):,} bytes, more than {LARGEST:,}')
     try:
         return read_bytes(path, LARGEST)
     except Refusal as e:
@@ -155,8 +152,7 @@ class Archive:
 
     def _add_folder(self, path):
         if path not in self._folders:
-            if len(self._folders)>200_000:
-                raise ValueError('more than 200,000 folders')
+            require(len(self._folders)<200_000, 'more than 200,000 folders')
             self._folders[path] = [set(), 0, 0]
             above,_,name = path.rpartition('/')
             self._add_folder(above)
@@ -219,8 +215,7 @@ def _open_archive(src):
         return found, form
     with open_tar(src) as (f, end):
         for i,m in enumerate(read_tar(f, end)):
-            if form=='packed' and i>100_000 and i*50>size:
-                raise ValueError(f'more than {i:,} members in {size:,} bytes')
+            require(form=='tar' or i<100_000 or i*50<size, f'more than {i:,} members in {size:,} bytes')
             path = found.add(m.name+'/'*m.isdir(), m.offset_data, m.size, '' if m.isdir() else find_fault(m))
             if path and _is_table(path, m.size):
                 f.seek(m.offset_data)
@@ -338,7 +333,7 @@ def _find_in_archive(src, val):
     if not len(found.images):
         why = ''.join(f'; {name}: {why}' for name,why in [*found.refused.items()][:1])
         raise Refusal(f'{src}: no files in this archive{why}')
-    if any(re.search(r'(^|/)data_batch_1(\.bin)?$', o[0]) for o in found.images):
+    if len(found.images)<1000 and is_cifar(o[0] for o in found.images):
         return find_cifar(src)
     plan = plan_splits(found.look, src)
     files = {name:src.parent/name for name in _TABLES[1:3] if (src.parent/name).is_file()}
@@ -357,6 +352,7 @@ os.environ['OPENBLAS_NUM_THREADS'] = '1'
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_DATA, (1<<30, 1<<30)) # bytes of memory
+    resource.setrlimit(resource.RLIMIT_CPU, (100, 100)) # seconds
 except (ImportError, ValueError):
     pass # Windows
 from numpy import atleast_1d
@@ -370,18 +366,13 @@ print(json.dumps(rows))
 
 def _run_mat_reader(data):
     "(number, WordNet id, words) of each class; raises ValueError if the reader fails"
-    if data[:10]==b'MATLAB 7.3' or data[512:516]==b'\x89HDF':
-        raise ValueError('a file of MATLAB 7.3 (HDF5), expected format 5')
-    if data[126:128]!=b'IM':
-        raise ValueError('not a MATLAB file of format 5')
+    new = data[:10]==b'MATLAB 7.3' or data[512:516]==b'\x89HDF'
+    require(not new, 'a file of MATLAB 7.3 (HDF5), expected format 5')
+    require(data[126:128]==b'IM', 'not a MATLAB file of format 5')
     command = [sys.executable, '-c', _MAT_READER]
-    try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=100, cwd=sys.prefix)
-    except subprocess.TimeoutExpired:
-        raise ValueError('the reader did not end') from None
-    if done.returncode:
-        lines = done.stderr.decode('utf-8', 'replace').strip().splitlines()
-        raise ValueError(lines[-1] if lines else 'damaged')
+    done = subprocess.run(command, input=data, capture_output=True, cwd=sys.prefix)
+    said = done.stderr.decode('utf-8', 'replace').strip().splitlines()
+    require(done.returncode==0, said[-1] if said else 'damaged')
     return convert(json.loads(done.stdout), list[tuple[int,str,str]])
 
 def read_synsets(
