@@ -267,6 +267,8 @@ def spoil(folder, which, name, *args):
         return
     path = files[which%len(files)]
     if name in BYTES:
+        if path.stat().st_size>1<<26: # it has grown
+            return
         data = damage_bytes(path.read_bytes(), name, *args)
         path.unlink() # it may be a link
         path.write_bytes(data)
