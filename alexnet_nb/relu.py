@@ -9,7 +9,7 @@ __all__ = ['ACTIVATIONS', 'KINDS', 'RATES', 'CifarNet', 'Cifar', 'Setting', 'Tra
            'collect_curves', 'show_figure1', 'list_ratios']
 
 # %% ../nbs/02_relu.ipynb #367673c6
-import hashlib, io, math, statistics, time
+import copy, hashlib, io, math, statistics, time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,8 @@ from msgspec import Meta
 from PIL import Image
 
 from .engine.core import Count, Refusal, Sha256, Table, checked, convert, mix, new_axes, progress
-from .engine.core import read_bytes, reader, reading, require, set_name, writing
+from .engine.core import reader, reading, require, set_name, writing
+from .engine.pickles import load_torch
 from .engine.runs import check_choice
 from .engine.sources import find_source
 from .engine.step import forward, step
@@ -246,7 +247,7 @@ def read_training(
     file:str|Path,   # From save_training
 )->SavedTraining:    # Raises `Refusal`
     "A training that was kept"
-    return convert(torch.load(io.BytesIO(read_bytes(file)), 'cpu', weights_only=True), SavedTraining)
+    return convert(load_torch(file), SavedTraining)
 
 def load_training(
     run:Training,   # Fresh; it is changed
@@ -258,7 +259,7 @@ def load_training(
         raise Refusal(f'{file}: made with other settings or data; choose another folder')
     with reading(file, 'delete it'):
         run.net.load_state_dict(state['net'])
-        run.opt.load_state_dict(state['opt'])
+        run.opt.load_state_dict(copy.deepcopy(state['opt'])) # not views of the file
     run.rows = state['rows']
 
 # %% ../nbs/02_relu.ipynb #70752fc7

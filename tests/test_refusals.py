@@ -61,7 +61,7 @@ table = [
     ('doctor', f'PACK {doctor} --device cuda:77', 'cuda:77'),
     ('doctor', f'ODD {doctor}', 'meta.json', 'damaged'),
     ('reproduce', 'figure1 NONE', 'NONE', 'no such folder'),
-    ('reproduce', 'figure1 PICTURES --lr -1', 'lr -1', 'above zero'),
+    ('reproduce', 'figure1 PICTURES --lr -1', 'lr -1', 'expected float > 0'),
     ('reproduce', 'figure1 PICTURES --max_epochs 0', 'max_epochs 0'),
     ('reproduce', 'figure1 PICTURES --size 64', 'no such option'),
     ('reproduce', 'figure1 PICTURES --device cuda:9', 'cuda:9')]

@@ -309,8 +309,9 @@ def measure_autopsy(
     **options,      # Of `autopsy`
 )->Card:            # Its spread holds the losses of all runs, and of seed 0 the signal of each layer
     "The series, and its card"
-    pack = Pack(pack)
-    rows = autopsy(pack, folder, **options)
+    pack = check_autopsy(pack, **options)[0]
+    with lock_folder(folder, 'experiment'):
+        rows = autopsy(pack, folder, **options)
     o = rows[0]
     def digits(v): return float(f'{v:.3g}')
     runs = []
@@ -400,7 +401,8 @@ def measure_figure1(
     data = cifar10(src, device=device)
     if seeds is None:
         seeds = 10 if device.type=='cuda' else 3
-    runs = figure1(data, folder, acts, seeds, max_epochs, setting, rates=rates)
+    with lock_folder(folder, 'experiment'):
+        runs = figure1(data, folder, acts, seeds, max_epochs, setting, rates=rates)
     steps = {k:(replace(setting, act=k), {}) for k in ACTIVATIONS}
     if ways:
         steps |= _vary_step(setting)
@@ -456,8 +458,7 @@ class Experiment:
         fresh = not Path(folder).exists()
         start = time.time()
         options = {**self.options, **given}
-        with lock_folder(folder, 'experiment'):
-            card = self.measure(pack, folder, **options)
+        card = self.measure(pack, folder, **options)
         card.command = command_line()
         if fresh:
             card.wall_s = time.time()-start
