@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['describe_files', 'Begun', 'read_begun', 'Place', 'Kept', 'read_kept', 'Site', 'building', 'check_room']
 
-# %% ../../nbs/engine/building.ipynb #90f0b453
+# %% ../../nbs/engine/building.ipynb #aaf6895e
 import hashlib, json, math, os, re, secrets, shutil, signal, stat
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from .core import Refusal, Sha256, Stopped, Unwritable, blaming, printable, read_json, reader, reading
-from .core import require, sha256_file, sweep, write_text
+from .core import require, sha256_file, sweep, sync, write_text
 from .locks import lock_folder
 
 # %% ../../nbs/engine/building.ipynb #9a27565b
@@ -56,7 +56,7 @@ def describe_files(
             n += 1
     return f'{n} {digest.hexdigest()}'
 
-# %% ../../nbs/engine/building.ipynb #f4d9b4f7
+# %% ../../nbs/engine/building.ipynb #aa13a75c
 @dataclass
 class Begun:
     "What an unfinished folder says of itself"
@@ -83,9 +83,11 @@ def _make_ours(folder, job):
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f'.{secrets.token_hex(8)}.partial')
     new.mkdir()
-    owner = new.stat().st_uid
     try:
-        _begin(new/'job.json', job)
+        owner = new.stat().st_uid
+        with open(new/'job.json', 'xb') as f:
+            f.write(json.dumps(asdict(Begun('alexnet_nb', secrets.token_hex(16), job))).encode())
+            sync(f)
         if not os.path.lexists(folder):
             with suppress(OSError): # another process may have been quicker
                 new.rename(folder)
@@ -105,7 +107,7 @@ def _find_foreign(folder, names, inside):
         elif not (stat.S_ISREG(s.st_mode) and s.st_nlink<=1 and re.fullmatch(names, o.name)):
             return o
 
-# %% ../../nbs/engine/building.ipynb #dd6d05eb
+# %% ../../nbs/engine/building.ipynb #ef2a629b
 class Place:
     "Where a folder is filled, beside the name that it gets"
     def __init__(self,
@@ -142,9 +144,9 @@ class Place:
     def empty(self):
         "Remove the two folders"
         for folder in (self.pack, self.work):
-            for o in folder.iterdir() if folder.exists() else ():
-                o.unlink()
-            with suppress(FileNotFoundError):
+            if folder.exists():
+                for o in folder.iterdir():
+                    o.unlink()
                 folder.rmdir()
 
     def clear(self):
@@ -250,7 +252,7 @@ class Site(Place):
         self.begin(why=damage)
         return f()
 
-# %% ../../nbs/engine/building.ipynb #e6d17bfd
+# %% ../../nbs/engine/building.ipynb #14d36a65
 def _say_differences(old, new):
     "In a line, what is asked for now and was not before"
     lines = [f'{k} {old.get(k)} (now {v})' for k,v in new.items() if old.get(k)!=v and k!='files']
@@ -258,13 +260,16 @@ def _say_differences(old, new):
         lines.append('the source has changed since')
     return ', '.join(lines)
 
-def _take_over(site, job):
-    "Look at what is there while nobody else is at work on it; begin anew if it cannot go on"
+def _take_over(site):
+    "Look at what is there while nobody else is at work on it; raises `Refusal` if it is not ours, or the name is taken"
     site.check_name()
     site.check_all_ours()
+    return read_begun(site.file) if site.file.exists() else Begun('alexnet_nb', '', {})
+
+def _tidy_up(site, job):
+    "Remove what an earlier call was writing, and begin anew if it was another job"
     for folder in (site.folder, site.pack, site.work):
         sweep(folder)
-    site.begun = read_begun(site.file) if site.file.exists() else Begun('alexnet_nb', '', job)
     why = _say_differences(site.begun.job, job)
     if why or not site.resumed:
         site.begin(job, f'{printable(site.folder)}: {why}' if site.resumed else '')
@@ -296,7 +301,7 @@ def _keep_on(site):
             raise Unwritable(f'{e}{kept}') from e
         raise
 
-# %% ../../nbs/engine/building.ipynb #1a797fcf
+# %% ../../nbs/engine/building.ipynb #43809400
 def _finish(site):
     "Give a folder its name"
     site.pack.rename(site.dst)
@@ -316,7 +321,10 @@ def building(
     site = Site(dst, program, names, tell=tell)
     site.check_name()
     with blaming(dst):
-        owner = _make_ours(site.folder, job)
+        try:
+            owner = _make_ours(site.folder, job)
+        except OSError as e: # about a name that no user knows
+            raise OSError(e.errno, e.strerror) from e
     begun = site.look()
     with reading(site.folder, 'choose another name'):
         require(site.folder.stat().st_uid==owner, 'belongs to another user')
@@ -325,8 +333,9 @@ def building(
             if wait and begun.job==job and os.path.lexists(dst):
                 yield None
                 return
-            _take_over(site, job)
+            site.begun = _take_over(site)
             with _keep_on(site):
+                _tidy_up(site, job)
                 yield site
                 _finish(site)
     finally:
