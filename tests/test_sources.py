@@ -332,3 +332,15 @@ def test_growth(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, '_FREE', 1<<20)
     (tmp_path/'s.tar.gz').write_bytes(gzip.compress(header('a/1.png', 8<<20)+bytes(9<<20)))
     assert 'grows to more than 200 times its size' in message(tmp_path/'s.tar.gz')
+
+def test_beside_image_folder(tmp_path):
+    "For plain folders the classes and images are those of torchvision's ImageFolder; numbers have another order"
+    from torchvision.datasets import ImageFolder
+    src = put(tmp_path/'s', files('train/dog train/cat train/B train/a/b val/dog val/cat val/B val/a'))
+    s = find_source(src)
+    for split in ('train', 'val'):
+        there = ImageFolder(src/split)
+        assert there.classes==s.classes
+        assert [(str(src/s.name(split, i)), c) for i,c in enumerate(s.splits[split]['cls'].tolist())]==there.samples
+    src = put(tmp_path/'n', files('train/10 train/9 val/10 val/9'))
+    assert (ImageFolder(src/'train').classes, find_source(src).classes)==(['10','9'], ['9','10'])

@@ -26,7 +26,7 @@ def ilsvrc_words():
     return dict(o.split(' ', 1) for o in text.splitlines())
 
 # %% ../../nbs/engine/lists.ipynb #9e44f0f7
-_KINDS = [('cls','i4'), ('part','i4'), ('at','i8'), ('size','i8')]
+_COLUMNS = [('cls','i4'), ('part','i4'), ('at','i8'), ('size','i8')]
 
 class ImageList:
     "Images while they are found; `table` puts them in order"
@@ -62,7 +62,7 @@ class ImageList:
 
     def _pack(self):
         longest = max((len(o[0]) for o in self.new), default=1)
-        return np.array(self.new, [('name',f'S{longest}'), *_KINDS])
+        return np.array(self.new, [('name',f'S{longest}'), *_COLUMNS])
 
     def __iter__(self):
         "(name, part, at, size) of each image, in the order in which they were found"
