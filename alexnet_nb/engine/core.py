@@ -303,8 +303,8 @@ class _LineWriter:
 def progress(**kw): # Arguments of tqdm: iterable or total, desc, unit, initial …
     "A progress bar with rate and remaining time; a line every ten seconds where stderr is no terminal"
     if sys.stderr and sys.stderr.isatty():
-        return tqdm(**kw)
-    return tqdm(file=_LineWriter(), mininterval=10, ncols=100, **kw)
+        return tqdm(delay=2, **kw)
+    return tqdm(delay=2, file=_LineWriter(), mininterval=10, ncols=100, **kw)
 
 # %% ../../nbs/engine/core.ipynb #4b9e33bb
 class Table:
@@ -476,12 +476,16 @@ def _open_outputs():
         setattr(sys, name, new)
 
 # %% ../../nbs/engine/core.ipynb #1d7e9103
+_heard = [] # signals since the command began
+
 def _stop(number, frame):
+    _heard.append(number)
     raise Stopped(number=number)
 
 @contextmanager
 def _heed_signals():
     "SIGTERM and the end of the terminal interrupt a command as Ctrl-C does"
+    _heard.clear()
     before = replace_actions(_stop, (signal.SIG_DFL, signal.default_int_handler, leave_at_once))
     try:
         yield
@@ -526,6 +530,8 @@ def _find_way_out(name, error):
         return str(error), 2
     if isinstance(error, KeyboardInterrupt):
         return str(error) or 'interrupted; nothing half-written is left', 128+getattr(error, 'number', signal.SIGINT)
+    if _heard: # a library has made something else of it
+        return 'interrupted; nothing half-written is left', 128+_heard[0]
     if lacks_memory(error):
         return 'out of memory', 2
     no_room = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO
@@ -565,6 +571,8 @@ def command(
                 warnings.simplefilter('ignore')
                 call(**_read_arguments(f))
                 sys.stdout.flush()
-        except (Exception, KeyboardInterrupt) as e:
+        except SystemExit:
+            raise
+        except BaseException as e: # also the panic of a library
             sys.exit(_say_why(f.__name__, e))
     return _f
