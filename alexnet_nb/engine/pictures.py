@@ -16,23 +16,53 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from .core import read_bytes, reader, require
 
 # %% ../../nbs/engine/pictures.ipynb #e4e3592e
-def _keep_upper_bits(x):
-    "uint8 from whole numbers of up to 16 bits, and the number of bits that they use"
-    low,high = int(x.min()),int(x.max())
-    require(0<=low<=high<=65535, f'pixels from {low:,} to {high:,}, a range that is not known')
-    bits = next(o for o in (8, 10, 12, 14, 16) if high<1<<o)
-    return (x>>(bits-8)).astype(np.uint8), bits
+_STRIP = 512         # Rows of a large picture that are looked at together
+_MANY_PIXELS = 1<<24 # Of a picture that is large
+
+def _cut_strips(im):
+    "The pixels of a picture as arrays of some rows each"
+    for y in range(0, im.height, _STRIP):
+        yield np.asarray(im.crop((0, y, im.width, min(y+_STRIP, im.height))))
+
+def _keep_upper_bits(strips):
+    "A picture from whole numbers of up to 16 bits, and the number of bits that they use; `strips()` gives its rows"
+    low,high = np.array([(x.min(), x.max()) for x in strips()]).T
+    require(low.min()>=0 and high.max()<=65535, f'pixels from {low.min()} to {high.max()}, a range that is not known')
+    bits = next(o for o in (8, 10, 12, 14, 16) if high.max()<1<<o)
+    return Image.fromarray(np.concatenate([(x>>(bits-8)).astype(np.uint8) for x in strips()])), bits
 
 def _to_rgb(im):
     "An RGB picture from one of any mode, and a note ('' for none)"
+    if im.mode=='RGB':
+        return im, ''
     require(im.mode!='F', 'pixels are floating-point numbers of no known range')
-    if not im.mode.startswith('I'):
-        return im.convert('RGB'), f'converted from {im.mode}'
-    x,bits = _keep_upper_bits(np.asarray(im))
-    note = f'converted from {im.mode}'
-    if bits<16:
-        note += f' with {bits} bits in use'
-    return Image.fromarray(x).convert('RGB'), note
+    note = '' if im.mode=='L' else f'converted from {im.mode}'
+    if im.mode.startswith('I'):
+        im,bits = _keep_upper_bits(lambda: _cut_strips(im))
+        note += f' with {bits} bits in use' if bits<16 else ''
+    return im.convert('RGB'), note
+
+# %% ../../nbs/engine/pictures.ipynb #c047e400
+_ORDERS = {'B':'L', 'L':'B', 'N':'B' if sys.byteorder=='little' else 'L'}
+
+def _swap_order(args):
+    "What Pillow's decoder is told, with the bytes of a number in the other order"
+    if isinstance(args, tuple):
+        return tuple(map(_swap_order, args))
+    return re.sub('(?<=;16)[BLN]', lambda m: _ORDERS[m[0]], args) if isinstance(args, str) else args
+
+def _use_lower_bits(im, data):
+    "The same picture of 16-bit colours, or a brighter one if few bits are used, and a note"
+    if max(high for _,high in im.getextrema()[:3])>63:
+        return _to_rgb(im)
+    require(im.width*im.height<=_MANY_PIXELS, 'a large picture of 16-bit colours that uses few of the bits')
+    lower = Image.open(io.BytesIO(data))
+    lower.tile = [(*about, _swap_order(args)) for *about,args in lower.tile]
+    def add_bytes():
+        for a,b in zip(_cut_strips(im), _cut_strips(lower)):
+            yield (a[...,:3].astype(np.uint16)<<8) | b[...,:3]
+    brighter,bits = _keep_upper_bits(add_bytes)
+    return brighter, f'converted from {im.mode} of 16 bits with {bits} bits in use'
 
 # %% ../../nbs/engine/pictures.ipynb #bce0a8bd
 MOST_BYTES = 1<<27        # Of a file that holds one picture
@@ -51,8 +81,8 @@ def _describe_start(data):
 def _check_size(im, data):
     "Raise ValueError for a picture that asks for too much memory or time"
     w,h = im.size
-    progressive = im.info.get('progressive') # libjpeg keeps all its coefficients
-    most = _MOST_PIXELS//2 if progressive else _MOST_PIXELS
+    costly = im.format=='WEBP' or im.info.get('progressive') # their decoders need more memory
+    most = _MOST_PIXELS//2 if costly else _MOST_PIXELS
     tile = [im.tag_v2.get(o, 0) for o in (322, 323)] if im.format=='TIFF' else (0, 0)
     require(w*h<=most, f'{w}x{h}: more than {most:,} pixels')
     require(tile[0]*tile[1]<=_MOST_PIXELS, f'tiles of {tile[0]}x{tile[1]}: more than {_MOST_PIXELS:,} pixels')
@@ -156,8 +186,8 @@ def _find_pieces(jpeg):
 def _sum_pixels(im):
     "A checksum, without a copy of a large picture"
     total = 0
-    for y in range(0, im.height, 512):
-        total = zlib.crc32(im.crop((0, y, im.width, min(y+512, im.height))).tobytes(), total)
+    for x in _cut_strips(im):
+        total = zlib.crc32(x, total)
     return total
 
 def _count_pieces(im, blocks):
@@ -223,8 +253,7 @@ def _load_tiff(im, file, ended):
         _load_jpeg(Image.open(one), one, one.getvalue()==strip)
 
 # %% ../../nbs/engine/pictures.ipynb #476af24a
-_MANY_PIXELS = 1<<24
-_large = threading.Lock() # pictures of more pixels are decoded one at a time
+_large = threading.Lock() # pictures of more than _MANY_PIXELS are decoded one at a time
 _LOADERS = dict(PNG=_load_png, JPEG=_load_jpeg, MPO=_load_jpeg, TIFF=_load_tiff)
 _TURNS = { # what to do for each of EXIF's orientations; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -258,6 +287,7 @@ def open_picture(
     im,file = _open_bytes(whole)
     with im, _strict, _large if im.width*im.height>_MANY_PIXELS else _strict:
         turned = im.format=='TIFF' and im.tag_v2.get(0x112) in _TURNS # by Pillow, when it decodes the pixels
+        deep = im.mode in ('RGB','RGBA') and ';16' in str(im.tile)
         load = _LOADERS.get(im.format, lambda im, *more: im.load())
         load(im, file, whole is data)
         kind = im.format.replace('MPO', 'JPEG')
@@ -268,9 +298,8 @@ def open_picture(
         if exif is None:
             notes.append('EXIF unreadable')
         turn = _TURNS.get((exif or {}).get(0x112))
-        upright,note = _to_rgb(im)
-        if im.mode not in ('RGB', 'L'):
-            notes.append(note)
+        upright,note = _use_lower_bits(im, whole) if deep else _to_rgb(im)
+        notes.append(note)
         if _ask(lambda: _has_more(im)):
             notes.append('first of several pictures')
     if turn is not None:
