@@ -2,11 +2,12 @@
 
 EXAMPLES has a good file of each kind that `READERS` knows: {kind: (name, function that gives its bytes, what else the
 reader is given …)}."""
-import importlib, io, json, os, pkgutil, resource, time
+import hashlib, importlib, io, json, os, pkgutil, resource, time
 
-import pytest
+import numpy as np, pytest
 
 import alexnet_nb
+from alexnet_nb.engine.building import describe_files
 from alexnet_nb.engine.core import READERS, Refusal
 from conftest import root
 from fuzz.damage import change_json, nodes, parts
@@ -24,11 +25,33 @@ def parquet():
     return f.getvalue()
 
 def text(o): return json.dumps(o).encode()
+def old(name): return lambda: (root/'tests/fixtures/v1'/name).read_bytes()
+
+def array(x):
+    np.save(f := io.BytesIO(), x)
+    return f.getvalue()
+
+def state():
+    np.savez(f := io.BytesIO(), visited=np.arange(3), at=[3, 0, 0])
+    return hashlib.sha256(b'seal'+f.getvalue()).digest()+f.getvalue()
 
 EXAMPLES = {
     'lock': ('lock', lambda: text(dict(program='training', host='here', pid=7, since=1e9, began=5, flock=True))),
     'parquet footer': ('train.parquet', parquet),
     'picture': ('a.png', lambda: saved(photo(9, 9), 'PNG')),
+    'meta.json': ('meta.json', old('jpeg/meta.json')),
+    'pca.json': ('pca.json', old('pack/pca.json')),
+    'repairs.jsonl': ('repairs.jsonl', lambda: text(dict(file='a.png', action='repaired', reason='turned'))+b'\n'),
+    'names.txt': ('train_names.txt', old('pack/train_names.txt')),
+    'SHA256SUMS': ('SHA256SUMS', lambda: b'0'*64+b'  mean.npy\n'),
+    '.npy': ('x.npy', lambda: array(np.ones((3,4)))),
+    'labels.npy': ('train_labels.npy', old('pack/train_labels.npy')),
+    'mean.npy': ('mean.npy', old('pack/mean.npy')),
+    'offsets.npy': ('train_offsets.npy', old('jpeg/train_offsets.npy')),
+    'job.json': ('job.json', lambda: text(dict(maker='alexnet_nb', seal='0'*32, job=dict(size=64)))),
+    'kept.json': ('kept.json', lambda: text(dict(seal='0'*32, files={}, others=describe_files([]), places=[]))),
+    'state of a journal': ('train_state', state, 'seal'),
+    'notes of a journal': ('train_notes.jsonl', lambda: b'[3, "refused", "no image"]\n'),
     'result card': ('card.json', lambda: (root/'nbs/cards/demo.json').read_bytes()),
 }
 VALUES = [float('nan'), 1e308, 1<<63, -1, 'a string', None, [], {}]

@@ -132,8 +132,8 @@ def read_bytes(
     "What a file holds"
     with open_file(path) as f, reading(path):
         size = os.fstat(f.fileno()).st_size
-        data = f.read(min(limit, max(size, 1<<16))+1) # memory for what is there, whatever the limit
-        if len(data)>limit:
+        data = b'' if size>limit else f.read(min(limit, max(size, 1<<16))+1) # memory for what is there
+        if max(size, len(data))>limit:
             raise ValueError(f'more than {limit:,} bytes, too many for such a file')
         return data
 

@@ -76,7 +76,7 @@ def read_state(
 @reader('notes of a journal')
 def read_notes(
     path:Path,         # The file
-    length:int=1<<32,  # Bytes that count
+    length:int=1<<26,  # Bytes that count
     digest:bytes=None, # Checksum of them, where it is known
 )->bytes:              # Raises `Refusal`
     "What a journal noted: lines of [number, action, reason]"
@@ -109,7 +109,7 @@ class Journal:
         noted = self._load() if self.path.exists() else b''
         self.notes = open_own(self.notes_path)
         self.notes.truncate(len(noted))
-        self.notes.seek(len(noted))
+        self.noted = self.notes.seek(len(noted))
         self.digest = hashlib.sha256(noted)  # of the notes
 
     def _load(self):
@@ -128,7 +128,7 @@ class Journal:
         self.sums |= {k:self.sums.get(k, 0)+np.asarray(x, np.int64) for k,x in decoded.sums.items()}
         for i,note in decoded.notes.items():
             line = (json.dumps([int(i), *note])+'\n').encode()
-            self.notes.write(line)
+            self.noted += self.notes.write(line)
             self.digest.update(line)
 
     @property
@@ -139,7 +139,7 @@ class Journal:
 
     def snapshot(self)->dict:
         "The present state, which stays as it is when more is added"
-        at = [self.done, self.end, self.notes.tell()]
+        at = [self.done, self.end, self.noted]
         arrays = {o:getattr(self, o).copy() for o in ('visited','ok','sizes','checks')}
         return dict(self.sums, **arrays, at=at, digest=np.frombuffer(self.digest.digest(), np.uint8))
 
@@ -152,7 +152,7 @@ class Journal:
 
     def read_notes(self):
         "[number, action, reason] of the images that were refused or repaired, in the order of their numbers"
-        return sorted(map(json.loads, read_notes(self.notes_path, digest=self.digest.digest()).splitlines()))
+        return sorted(map(json.loads, read_notes(self.notes_path, self.noted, self.digest.digest()).splitlines()))
 
 # %% ../../nbs/engine/packing.ipynb #8fc80557
 class FileWriter:

@@ -81,7 +81,7 @@ def read_meta(
     require(number==FORMAT, f'pack of format {number}; this version reads format {FORMAT}')
     return read_json(path, PackMeta)
 
-# %% ../../nbs/engine/packs.ipynb #cf14d1b0
+# %% ../../nbs/engine/packs.ipynb #689b3498
 @dataclass
 class Pca:
     "What pca.json says"
@@ -105,10 +105,11 @@ def read_pca(
     return read_json(path, Pca)
 
 def read_lines(
-    path:Path, # A text file that this package wrote
-)->list:       # Its lines; raises `Refusal` if the last one has no end
+    path:Path,  # A text file that this package wrote
+    n:int=None, # Its lines, where that is known
+)->list:        # Raises `Refusal` if the last one has no end
     "Lines of a list"
-    *lines,rest = read_text(path, 1<<33).split('\n')
+    *lines,rest = read_text(path, (1<<26)+1024*(n or 0)).split('\n')
     require(not rest, 'the last line has no end')
     return lines
 
@@ -118,7 +119,7 @@ def read_repairs(
     n:int=None, # Its lines, where that is known
 )->list:        # Of `Repair`; raises `Refusal`
     "What was repaired and refused"
-    lines = read_lines(path)
+    lines = read_lines(path, n)
     require(n in (None, len(lines)), f'{len(lines)} lines, not {n}')
     return [parse_json(o, Repair) for o in lines]
 
@@ -128,11 +129,11 @@ def read_names(
     n:int=None, # Its lines, where that is known
 )->list:        # Of texts; raises `Refusal`
     "Original names of images"
-    lines = read_lines(path)
+    lines = read_lines(path, n)
     require(n in (None, len(lines)), f'{len(lines)} names, not {n}')
     return lines
 
-# %% ../../nbs/engine/packs.ipynb #ed804b89
+# %% ../../nbs/engine/packs.ipynb #98d4b5d4
 @reader('.npy', _AGAIN)
 def read_array(
     path:Path,         # The file
@@ -185,7 +186,7 @@ def read_offsets(
     "Where JPEGs begin and end"
     ends = read_array(path, np.int64, (n if n is None else n+1,))
     require(len(ends) and ends[0]==0 and (np.diff(ends)>0).all(), 'numbers do not ascend from 0')
-    require(size in (None, ends[-1]), f'the last JPEG ends at byte {ends[-1]:,}, but the file has {size:,}')
+    require(size in (None, ends[-1]), f'the last JPEG ends at byte {ends[-1]}, but the file has {size}')
     return ends
 
 # %% ../../nbs/engine/packs.ipynb #e3ade369
