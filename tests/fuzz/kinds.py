@@ -73,7 +73,7 @@ kinds = [
     Kind('series', samples.make_series, (samples.AUTOPSY,), writes='in'),
     Kind('figure1', samples.make_figure1, ('go_on {common}/cifar in',), writes='in'),
     Kind('arguments', samples.make_nothing, ('',)),
-    Kind('readers', samples.make_readable, ('READER FIRST',)),
+    Kind('readers', samples.make_readable, ('READER',)),
     Kind('cards', samples.make_cards, ('table in', 'Card.load FIRST'))]
 KINDS = {o.name:o for o in kinds}
 
@@ -91,7 +91,8 @@ def words_of(job, box, common):
     line = KINDS[job['kind']].calls[job['call']]
     if line=='RESUME':
         line = prepare.format(samples.PARTIAL[job['sample'].rsplit('_', 1)[0]])
-    if line.startswith('READER'):
-        line = line.replace('READER', job['sample'].replace(' ', '_'))
+    if line=='READER':
+        from test_readers import EXAMPLES
+        return [job['sample'], 'in/'+EXAMPLES[job['sample']][0]]
     first = next((str(o.relative_to(box)) for o in sorted((box/'in').rglob('*')) if not o.is_dir()), 'in')
     return [first if o=='FIRST' else o for o in line.format(common=common).split()]

@@ -72,8 +72,7 @@ def call_library(name, args):
     "The same for a function"
     from alexnet_nb.engine.core import READERS, Refusal
     from test_readers import EXAMPLES
-    kinds = {o.replace(' ', '_').replace('/', '_'):o for o in READERS}
-    kind = kinds.get(name)
+    kind = name if name in READERS else None
     f = READERS[kind] if kind else library(name)
     try:
         f(*args, *(EXAMPLES[kind][2:] if kind else ()))

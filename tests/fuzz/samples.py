@@ -198,8 +198,10 @@ def make_readable(folder):
     from test_readers import EXAMPLES
     for kind,(name,make,*_) in EXAMPLES.items():
         try:
-            put(folder/kind.replace('/', ' '), {f'in/{name}':make()})
-        except BaseException as e: # it needs a package that is not here
+            (folder/kind/'in').mkdir(parents=True)
+            make(folder/kind/'in'/name)
+        except BaseException as e: # a package is missing
+            shutil.rmtree(folder/kind)
             print(f'{kind}: left out ({e})', file=sys.stderr)
 
 # --- Interrupted preparations
