@@ -70,7 +70,7 @@ def call_command(name, args):
 
 def call_library(name, args):
     "The same for a function"
-    from alexnet_nb.engine.core import READERS, Refusal
+    from alexnet_nb.engine.core import READERS, Refusal, printable
     from test_readers import EXAMPLES
     kind = name if name in READERS else None
     f = READERS[kind] if kind else library(name)
@@ -78,7 +78,7 @@ def call_library(name, args):
         f(*args, *(EXAMPLES[kind][2:] if kind else ()))
         return 0, ''
     except Refusal as e:
-        named = '' if name in ('table','go_on') or Path(args[-1]).name in str(e) else ' (does not name the file)'
+        named = '' if name in ('table','go_on') or printable(Path(args[0 if kind else -1]).name) in str(e) else ' (does not name the file)'
         return (2 if not named else 1), f'{name}: {e}{named}'
 
 def library(name):
