@@ -10,6 +10,7 @@ __all__ = ['find_shards', 'Shard', 'read_footer', 'find_in_parquet', 'PickledArr
 import io, os, pickle, pickletools, re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,24 @@ from .splits import find_split
 # %% ../../nbs/engine/shards.ipynb #1cd82d12
 def _import_parquet(path): return load_extra('pyarrow.parquet', 'pyarrow', f'{printable(path)}: reading parquet files')
 
+def _list_shards(folder, depth=2):
+    "Parquet files in a folder, and in the folders below that begin with some; none where it cannot be listed"
+    try:
+        with os.scandir(folder) as entries:
+            found = [*islice(entries, 200)]
+            if depth==2 or any(o.name.endswith('.parquet') for o in found):
+                found += entries
+    except OSError:
+        return []
+    inside = [o.path for o in found if depth and len(found)<200 and o.is_dir()]
+    files = [Path(o.path) for o in found if o.name.endswith('.parquet') and o.is_file()]
+    return sorted(files) + [f for o in sorted(inside) for f in _list_shards(o, depth-1)]
+
 def find_shards(
     src:Path, # Folder or file
 )->dict:      # {split: parquet files}
     "The parquet files of a folder, by the names that they have; raises `Refusal` where those are of two data sets"
-    files = [src] if src.is_file() else sorted(o for n in range(3) for o in src.glob('*/'*n+'*.parquet'))
+    files = [src] if src.is_file() else _list_shards(src)
     shards,homes = defaultdict(list),defaultdict(list)
     for f in files:
         in_folder = '' if f.parent==src else find_split(f.parent.name)
@@ -280,7 +294,7 @@ def _stream_parquet(path):
 STREAMS['parquet'] = _stream_parquet
 
 # %% ../../nbs/engine/shards.ipynb #cc5fccbf
-_INSTRUCTIONS = set('''PROTO FRAME STOP MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE DICT LIST TUPLE TUPLE1 TUPLE2 TUPLE3
+_PLAIN_CODE = set('''PROTO FRAME STOP MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE DICT LIST TUPLE TUPLE1 TUPLE2 TUPLE3
     APPEND APPENDS SETITEM SETITEMS NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 BINFLOAT
     FLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES BINBYTES8
     BYTEARRAY8 PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD'''.split())
@@ -288,7 +302,7 @@ _INSTRUCTIONS = set('''PROTO FRAME STOP MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE D
 def _check_instructions(data):
     "Raise ValueError for a pickle that does more than to hold data, or asks for much memory"
     for n,(o,value,_) in enumerate(pickletools.genops(data)):
-        if o.name not in _INSTRUCTIONS or n>1<<20:
+        if o.name not in _PLAIN_CODE or n>1<<20:
             raise ValueError(f'instruction {n:,} is {o.name}')
         if o.name.endswith('PUT') and not 0<=value<=n:
             raise ValueError(f'it asks for memo cell {value:,}')
@@ -404,7 +418,7 @@ def _read_cifar_files(src, names):
     if src.is_dir():
         folder = find_cifar_folder(src)
         return {o:read_bytes(folder/o, _MOST_OF_CIFAR) for o in names if (folder/o).is_file()}
-    return read_files(src, names)
+    return read_files(src, names, _MOST_OF_CIFAR)
 
 # %% ../../nbs/engine/shards.ipynb #3c759a14
 def _to_list(value, kind, what):
