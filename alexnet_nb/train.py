@@ -339,16 +339,15 @@ class Checkpoint:
     step:Count          # Steps done
     errors:_SHARES|None # On the validation images after each epoch; the first runs have it in the log alone
 
-@reader('checkpoint', 'remove it, and the run goes on without it; or choose another --run')
+@reader('checkpoint', 'remove it, or choose another --run')
 def read_checkpoint(
     path:Path,       # What `train` has written
     t:Training=None, # What will go on from there
 )->Checkpoint:       # Raises `Refusal`, also for the checkpoint of another run
     "Read a checkpoint"
     model,tensors,texts = read_weights(path)
-    state = model.state_dict()
-    sizes = {'sums':(2, 3), **{f'velocity.{k}':v.shape for k,v in state.items()}}
-    for name,x in {**state, **tensors}.items():
+    sizes = {'sums':(2, 3), **{f'velocity.{k}':v.shape for k,v in model.state_dict().items()}}
+    for name,x in tensors.items():
         if x.shape!=sizes.get(name, x.shape) or not x.isfinite().all():
             raise ValueError(f'{name}: has another shape, or holds what is no number')
     step = parse_json(texts['step'], Count)

@@ -1,5 +1,5 @@
 "Training: what makes a resumed run the same run, and what is said when it goes wrong"
-import copy, itertools, json, math, os, pickle, sys, time, types
+import builtins, copy, errno, itertools, json, math, os, pickle, shutil, signal, sys, threading, time, types
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +9,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import alexnet_nb.engine.machine as M
 import alexnet_nb.engine.runs as R
 import alexnet_nb.train as T
 from alexnet_nb.data import Loader, prepare
-from alexnet_nb.engine.core import Refusal, mix
+from alexnet_nb.engine.core import Refusal, Stopped, Unwritable, mix
 from alexnet_nb.engine.demo import demo
 from alexnet_nb.engine.machine import arithmetic, parse_time
 from alexnet_nb.model import AlexNet, get_spec, load_weights, save_weights
@@ -313,6 +314,211 @@ def test_time_budget(pack, tmp_path):
     assert [parse_time(o) for o in (2, '90m', '2h', '1.5', '30s', None)]==[120, 5400, 7200, 90, 30, math.inf]
     for o in ('soon', '-3', '0', ''):
         with pytest.raises(Refusal, match='time_budget'): parse_time(o)
+
+# --- Folders that were damaged, moved, linked
+
+@pytest.fixture(scope='module')
+def left(pack, tmp_path_factory):
+    "The same run, left in its eighth epoch"
+    run = tmp_path_factory.mktemp('left')/'run'
+    train(pack, run, steps=22, **plateau)
+    return run
+
+def zeros(f): f.write_bytes(bytes(f.stat().st_size))
+def half(f): f.write_bytes(f.read_bytes()[:f.stat().st_size//2])
+def empty(f): f.write_bytes(b'')
+def gone(f): f.unlink()
+
+@pytest.mark.parametrize('damage', [zeros, half, empty, gone])
+def test_damaged_checkpoint(pack, long, left, tmp_path, damage):
+    "After a power failure a run goes on from the newest checkpoint that is whole, says so, and ends as if nothing had been"
+    run = shutil.copytree(left, tmp_path/'run') # copies, no links
+    damage(run/'last.safetensors')
+    if damage is zeros: damage(run/'step-000021.safetensors')
+    said = []
+    train(pack, run, **{**plateau, 'say':said.append})
+    step = 18 if damage is zeros else 21
+    assert any(f'going on at step {step} of 30' in o for o in said)
+    assert damage is gone or 'last.safetensors: ' in said[0] and f'taking step-{step:06d}.safetensors' in said[0], said
+    same(long.path, run)
+    assert told(long.path)==told(run)
+
+def test_nothing_is_whole(pack, left, tmp_path):
+    run = shutil.copytree(left, tmp_path/'run')
+    for f in run.glob('*.safetensors'): zeros(f)
+    with pytest.raises(Refusal, match='last.safetensors: .*; no checkpoint is whole: remove them to begin anew, or choose another --run'): train(pack, run, **plateau)
+
+def test_damaged_result(pack, long, tmp_path):
+    "A result that was damaged is written again"
+    run = shutil.copytree(long.path, tmp_path/'run')
+    zeros(run/'model.safetensors')
+    assert train(pack, run, **plateau).done
+    same(long.path, run)
+
+@pytest.mark.parametrize('change, says', [
+    (lambda ts,meta: meta.update(step='31'), 'is of step 31, and the run has 30'),
+    (lambda ts,meta: meta.update(step='-1'), 'expected int >= 0'), (lambda ts,meta: meta.update(step='many'), 'last.safetensors'),
+    (lambda ts,meta: meta.pop('step'), "no 'step'"), (lambda ts,meta: meta.update(val='[2]'), 'expected float <= 1.0'),
+    (lambda ts,meta: meta.update(val='['*99999), 'nested too deep'),
+    (lambda ts,meta: ts.update({'velocity.conv1.bias':torch.zeros(1)}), 'velocity.conv1.bias: has another shape'),
+    (lambda ts,meta: ts.update(sums=torch.zeros(3)), 'sums: has another shape'),
+    (lambda ts,meta: ts['velocity.fc8.weight'].fill_(math.nan), 'velocity.fc8.weight: has another shape, or holds what is no number')])
+def test_odd_checkpoint(pack, left, tmp_path, change, says):
+    "A checkpoint is compared with the run before anything of it is used"
+    run = shutil.copytree(left, tmp_path/'run')
+    for o in ('best', 'step-000018', 'step-000021'): (run/f'{o}.safetensors').unlink()
+    f = run/'last.safetensors'
+    with safe_open(f, 'pt') as o: meta = o.metadata()
+    ts = load_file(f)
+    change(ts, meta)
+    save_file(ts, f, meta)
+    with pytest.raises(Refusal) as e: train(pack, run, **plateau)
+    assert says in str(e.value) and '\n' not in str(e.value), e.value
+
+def test_checkpoint_of_another(pack, left, tmp_path):
+    run = shutil.copytree(left, tmp_path/'run')
+    for f in run.glob('*.safetensors'): f.unlink()
+    save_weights(AlexNet(width=.25, size=56, n_classes=10, seed=0), run/'last.safetensors', note=dict(step=1))
+    with pytest.raises(Refusal, match='is of another network'): train(pack, run, **plateau)
+
+def test_damaged_log(pack, long, left, tmp_path):
+    "Lines that are damaged, doubled or out of order, and lines of steps that are not in the checkpoint"
+    run = shutil.copytree(left, tmp_path/'run')
+    log = run/'log.jsonl'
+    lines = log.read_bytes().splitlines(keepends=True)
+    later = b'{"step": 29, "epoch": 9.6, "loss": 1.0}\n'
+    log.write_bytes(b''.join([*lines[5:], lines[3], later, *lines[:5], b'\0'*99+b'\n', b'\xff\n', b'{}\n', b'['*99999+b'\n', b'{"step": 22, "lo']))
+    train(pack, run, **plateau)
+    assert told(long.path)==told(run)
+
+@pytest.mark.parametrize('text', [b'', b'\0'*99, b'[1]', b'null', b'['*99999, b'\xff', b'{}', b'{"lr": "x"}'])
+def test_damaged_config(pack, left, tmp_path, text):
+    run = shutil.copytree(left, tmp_path/'run')
+    (run/'config.json').write_bytes(text)
+    with pytest.raises(Refusal, match='config.json: .*; choose another --run'): train(pack, run, **plateau)
+
+@pytest.mark.parametrize('change', [dict(lr=0), dict(lr=math.nan), dict(width=-1.), dict(epochs='many'), dict(seed=1.5), dict(size=True),
+    dict(batch_size=0), dict(batch_size=2**70), dict(schedule='x'), dict(precision='fp8'), dict(rates=dict(conv9=1)), dict(rates=[1]),
+    dict(rates=dict(conv1=-1)), dict(spec='x'), dict(spec={}), dict(spec=dict(name='x', layers=3)), dict(pack_sha256='x'), dict(init_from=3)])
+def test_odd_config(left, tmp_path, change):
+    "Settings in a file are read with the ranges that settings of a user have"
+    run = shutil.copytree(left, tmp_path/'run')
+    cfg = json.loads((run/'config.json').read_text())
+    (run/'config.json').write_text(json.dumps({**cfg, **change}))
+    with pytest.raises(Refusal) as e: Run(run)
+    assert 'config.json: ' in str(e.value) and '\n' not in str(e.value), e.value
+
+def test_newer_settings(pack, left, tmp_path):
+    "A setting that this version does not know is named before anything goes on; the run can be opened"
+    run = shutil.copytree(left, tmp_path/'run')
+    cfg = json.loads((run/'config.json').read_text())
+    (run/'config.json').write_text(json.dumps({**cfg, 'sharpness':2}))
+    with pytest.raises(Refusal, match='sharpness 2 .unknown to this version.'): train(pack, run, **plateau)
+    assert Run(run).config['sharpness']==2
+
+def test_pack_moved(long, tmp_path):
+    "A pack of another name is the same pack; another one of the same name is not"
+    a = prepare(demo(tmp_path/'pictures', n_train=26, n_val=5), tmp_path/'a', size=64).path
+    train(a, tmp_path/'run', steps=22, **plateau)
+    b = a.rename(tmp_path/'b')
+    train(b, tmp_path/'run', steps=23, **plateau)
+    prepare(demo(tmp_path/'others', n_train=20, n_val=5), a, size=64)
+    with pytest.raises(Refusal, match='made with other settings.* pack_sha256 [0-9a-f]{12} .now [0-9a-f]{12}.'): train(a, tmp_path/'run', **plateau)
+    train(b, tmp_path/'run', **plateau)
+    same(long.path, tmp_path/'run')
+
+@pytest.mark.parametrize('name', ['log.jsonl', 'config.json', 'last.safetensors', 'best.safetensors', 'card.json', 'curve.png', 'tb'])
+def test_links(pack, left, tmp_path, name):
+    "A run writes no file that may be of others; links of other names, and a run folder that is a link, are no matter"
+    mine = tmp_path/'mine'
+    run = shutil.copytree(left, tmp_path/'elsewhere')
+    (tmp_path/'run').symlink_to(run)
+    (run/'notes').symlink_to(mine)
+    if (run/name).exists(): (run/name).rename(mine)
+    else: mine.write_text('mine')
+    before = mine.read_bytes()
+    (run/name).symlink_to(mine)
+    with pytest.raises(Refusal, match=f'{name}: is a link'): train(pack, tmp_path/'run', **plateau)
+    assert mine.read_bytes()==before and (run/name).is_symlink()
+    (run/name).unlink()
+    if name not in ('card.json', 'curve.png', 'tb'): mine.rename(run/name)
+    train(pack, tmp_path/'run', steps=23, **plateau)
+
+def test_only_checked(pack, tmp_path, monkeypatch):
+    "What is refused leaves nothing, and is refused before the network is made"
+    def never(*args, **kw): raise AssertionError('made')
+    monkeypatch.setattr(T, 'Training', never)
+    (tmp_path/'full').mkdir()
+    (tmp_path/'full/my.txt').touch()
+    for run,kw,says in ((tmp_path/'full', {}, 'holds other things'), (tmp_path/'full/my.txt', {}, 'is no folder'), ('/proc/run', {}, 'cannot be written'),
+                        (tmp_path/('x'*300), {}, 'File name too long'), (tmp_path/'run', dict(keep=-1), 'keep -1: expected int >= 0'),
+                        (tmp_path/'run', dict(steps=0), 'steps 0: expected int >= 1'), (tmp_path/'run', dict(lr=math.nan), 'lr nan'),
+                        (tmp_path/'run', dict(epochs=1e300), 'epochs 1e[+]300: expected float <= ')):
+        with pytest.raises(Refusal, match=says): train(pack, run, **{**small, **kw})
+    monkeypatch.setenv('CXX', '/none/g++')
+    with pytest.raises(Refusal, match='--compile needs a compiler .*/none/g[+][+]'): train(pack, tmp_path/'run', compile=True, **small)
+    assert [o.name for o in tmp_path.iterdir()]==['full']
+
+@pytest.mark.parametrize('error', [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize('where', ['log.jsonl', 'last.safetensors'])
+def test_cannot_be_written(pack, tmp_path, monkeypatch, error, where):
+    "A disk that is full, or read-only from one moment on: the line names the file and what is kept; then the run goes on"
+    run = tmp_path/'run'
+    train(pack, run, steps=3, **small)
+    real,worked = builtins.open,[]
+    def full(path, *args, **kw):
+        f = real(path, *args, **kw)
+        if worked and str(path).endswith(where if where=='log.jsonl' else '.partial') and f.writable():
+            f.close()
+            raise OSError(error, os.strerror(error))
+        return f
+    def work(*args):
+        train_step(*args)
+        worked.append(True)
+    with monkeypatch.context() as m, pytest.raises(Unwritable) as e:
+        m.setattr(builtins, 'open', full)
+        m.setattr(T, 'train_step', work)
+        train(pack, run, **small)
+    assert f'{where}: cannot be written: {os.strerror(error)}; the last checkpoint is kept' in str(e.value), e.value
+    same(train(pack, run, **small).path, train(pack, tmp_path/'whole', **small).path)
+    assert not list(run.glob('.*')) and not (run/'lock').exists()
+
+# --- Signals
+
+@pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM', 'SIGHUP'])
+def test_stopped_by(pack, long, tmp_path, monkeypatch, name):
+    "A signal ends the run after the step, with a checkpoint and the number of the signal; a second Ctrl-C at once"
+    number = getattr(signal, name)
+    def sent(t, *args):
+        train_step(t, *args)
+        if t.step==22: signal.raise_signal(number)
+    before = signal.getsignal(number)
+    monkeypatch.setattr(T, 'train_step', sent)
+    with pytest.raises(Stopped, match='stopped at step 22 of 30; .* the same command goes on') as e: train(pack, tmp_path/'run', **plateau)
+    assert e.value.number==number and signal.getsignal(number)==before
+    def twice(t, *args):
+        if t.step==24:
+            signal.raise_signal(number)
+            monkeypatch.setattr(M, 'time', types.SimpleNamespace(monotonic=lambda: math.inf))
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError
+        train_step(t, *args)
+    monkeypatch.setattr(T, 'train_step', twice)
+    with pytest.raises(Stopped, match='interrupted at once; the last checkpoint is kept') as e: train(pack, tmp_path/'run', **plateau)
+    assert e.value.number==signal.SIGINT
+    monkeypatch.undo()
+    train(pack, tmp_path/'run', **plateau)
+    same(long.path, tmp_path/'run')
+
+def test_wait(pack, long, left, tmp_path, capsys):
+    "With wait, a second training begins when the first has ended"
+    run = shutil.copytree(left, tmp_path/'run')
+    held = locked(Run(run))
+    held.__enter__()
+    threading.Timer(1.2, held.__exit__, (None, None, None)).start()
+    train(pack, run, wait=True, **plateau)
+    assert capsys.readouterr().err.count('another training is at work in this folder')==1
+    same(long.path, run)
 
 # --- Starting from another network
 

@@ -100,7 +100,7 @@ def read_log(
     lines = read_bytes(path).split(b'\n')[:-1]
     rows = [row for row in map(_read_line, lines) if row]
     last = {(row['step'], *row):row for row in rows}
-    return sorted(last.values(), key=lambda row: row['step'])
+    return sorted(last.values(), key=lambda row: (row['step'], *row)) # loss comes before val_loss
 
 # %% ../../nbs/engine/runs.ipynb #b8521edf
 def _is_run_file(path): # Would a run write a file of this name?
@@ -262,7 +262,7 @@ def read_newest(
         except Refusal as e:
             problems.append(e)
     if problems:
-        raise problems[0]
+        raise Refusal(f'{problems[0]}; no checkpoint is whole: remove them to begin anew, or choose another --run')
     return None, []
 
 # %% ../../nbs/engine/runs.ipynb #71366d9d
