@@ -76,7 +76,7 @@ def test_held_out(tmp_path, text, classes, said):
 @pytest.mark.parametrize('text,said', [
     ('cat dog test', 'is it a class, or for test?'), ('cat dog val', 'is it a class, or for val?'),
     ('cat dog test/cat test/dog', 'is it a class, or for test?'), ('test/cat test/dog', 'no folder for training'),
-    ('train test', 'no folder for training'), ('train/cat train/dog trainval/cat', 'means train and val'),
+    ('train test', 'no class folders in it'), ('train/cat train/dog trainval/cat', 'means train and val'),
     ('train/cat train/dog train_small/cat', 'both mean train'), ('train/cat Train/cat', 'both mean train'),
     ('train/a train/b val/c', 'a class without training images'), ('train/Cat train/Dog val/cat', 'rename it to Cat'),
     ('cat/train cat/test dog/train dog/test', 'images for testing inside of a class'),
@@ -180,6 +180,20 @@ def test_class_folder_that_cannot_be_read(tmp_path, monkeypatch, error):
     p = prepare(src, tmp_path/'p', size=16, tell=said.append)
     assert p.wnids==['cat','dog'] and f'emu/: {error.strerror}' in '\n'.join(said)
     assert json.loads((p.path/'repairs.jsonl').read_text())==dict(file='emu/', action='refused', reason=error.strerror)
+
+def test_split_that_cannot_be_read(tmp_path, monkeypatch):
+    "A folder for training or validation is not passed over; and a class that is missing is blamed on its folder"
+    src,scan,bad = put(tmp_path/'s', files('train/cat train/dog val/cat val/dog')),os.scandir,set()
+    def scandir(path):
+        if not isinstance(path, int) and Path(path) in bad: raise PermissionError(13, 'Permission denied', str(path))
+        return scan(path)
+    monkeypatch.setattr(os, 'scandir', scandir)
+    for name in ('train', 'val'):
+        bad.add(src/name)
+        assert message(src)==f'{src/name}: Permission denied'
+        bad.clear()
+    bad.add(src/'train/dog')
+    assert message(src).endswith('left out: train/dog/, Permission denied')
 
 def test_source_that_cannot_be_read(tmp_path, monkeypatch):
     def scandir(path): raise PermissionError(13, 'Permission denied', str(path))

@@ -34,7 +34,7 @@ def _list_shards(folder, depth=2):
                 found += entries
     except OSError:
         return []
-    inside = [o.path for o in found if depth and len(found)<200 and o.is_dir()]
+    inside = [o.path for o in found if depth and len(found)<200 and os.path.isdir(o)]
     files = [Path(o.path) for o in found if o.name.endswith('.parquet') and o.is_file()]
     return sorted(files) + [f for o in sorted(inside) for f in _list_shards(o, depth-1)]
 

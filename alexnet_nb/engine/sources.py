@@ -7,6 +7,7 @@ __all__ = ['read_table', 'Inside', 'Folder', 'Archive', 'read_synsets', 'read_nu
 
 # %% ../../nbs/engine/sources.ipynb #edc23f17
 import codecs, json, os, re, subprocess, sys
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -101,6 +102,8 @@ class Folder:
                         if kind not in names:
                             self.refused[f'{rel}/{o.name}'.lstrip('/')] = kind
         except OSError as e:
+            if read_name(rel.rsplit('/', 1)[-1]).splits: # its images would be missed
+                raise Refusal(f'{printable(self.path/rel)}: {e.strerror}') from e
             self.refused[rel+'/'] = e.strerror
         self.archives += [f'{rel}/{o}'.lstrip('/') for o in names['file'] if _has_ending(o, _ARCHIVES)][:9]
         return sorted(names['folder']), sorted(names['file'])
@@ -166,7 +169,9 @@ class Archive:
     )->str:       # Its path; '' if it is passed over or left out
         "Take a member"
         parts = [o for o in name.split('/') if o not in ('','.')]
-        if any(_is_skipped(o) for o in parts if o!='..') or not parts:
+        hidden = [i for i,o in enumerate(parts) if _is_skipped(o) and o!='..']
+        if hidden or not parts:
+            self._add_folder('/'.join(parts[:hidden[0]]) if hidden else '')
             return ''
         if len(parts)>20:
             why = why or 'more than 20 folders in each other'
@@ -277,6 +282,15 @@ def _list_notes(found, plan, rows, loose):
         notes.append(f'{len(found.refused):,} files or folders are left out; the first is {name}: {why}')
     return [printable(o) for o in notes]
 
+@contextmanager
+def _mentioning(found):
+    "What is missing may be what was left out: a refusal mentions the first of it"
+    try:
+        yield
+    except Refusal as e:
+        name,why = next(iter(found.refused.items()), ('',''))
+        raise Refusal(f'{e}; left out: {printable(name)}, {why}' if name else str(e)) from e
+
 def _sort_into_splits(found, plan, src, tables, val):
     "Splits, classes and notes of what is in a folder or an archive"
     by_image = _classes_by_image(tables)
@@ -286,10 +300,11 @@ def _sort_into_splits(found, plan, src, tables, val):
         raise Refusal(f'{src}: holds archives, such as {printable(found.archives[0])}, and no images; '
                       'give one of them, or unpack it once')
     notes = _list_notes(found, plan, rows, loose)
+    with _mentioning(found):
+        place = plan.val[0] if plan.val else ''
+        classes = check_classes(rows, plan.train[0], val_rows if plan.val else None, place, locate)
     if not plan.val:
-        classes = check_classes(rows, plan.train[0], None, '', locate)
         return hold_out(rows.table(classes), locate(plan.train[0]), classes, val), classes, notes
-    classes = check_classes(rows, plan.train[0], val_rows, plan.val[0], locate)
     return dict(train=rows.table(classes), val=val_rows.table(classes)), classes, notes
 
 # %% ../../nbs/engine/sources.ipynb #51414928

@@ -90,15 +90,15 @@ def _check_series(folders, locate):
 # %% ../../nbs/engine/splits.ipynb #76d09995
 def _plan_classes(look, root, tops, meant, locate):
     "The plan where no folder for training holds class folders: the folders are the classes"
+    if meant['train'] and not any(not read_name(o).splits for o in tops):
+        here = locate(meant['train'][0])
+        raise Refusal(f'{here}: no class folders in it; expected one folder per class, as in {here}/cat/1.jpg')
     doubtful = [o for o in (*meant['val'], *meant['test']) if look(root+o).files or look(root+o).folders]
     if doubtful:
         split = find_split(doubtful[0])
         raise Refusal(f'{locate(doubtful[0])}: is it a class, or for {split}? There is no folder for training '
                       f'beside it; put the class folders into {locate("train")}')
     notes = [f'{o}: taken for a class, as the folders beside it' for o in meant['train']]
-    if meant['train'] and len(tops)==len(meant['train']):
-        here = locate(meant['train'][0])
-        raise Refusal(f'{here}: no images in it; expected one folder per class, as in {here}/cat/1.jpg')
     return Plan(root, [''], [], notes)
 
 def _plan_validation(look, root, meant, classes, locate):
