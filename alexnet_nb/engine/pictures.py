@@ -68,7 +68,6 @@ def _use_lower_bits(im, data):
 MOST_BYTES = 1<<27        # Of a file that holds one picture
 _MOST_PIXELS = 89_478_485 # Pillow's own limit for pictures that are not made to fill the memory
 _FORMATS = 'JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'PPM'
-_JPEGS = 'JPEG', 'MPO' # MPO is a JPEG with more JPEGs behind it
 _ENDINGS = {'.jpg':'JPEG', '.jpeg':'JPEG', '.png':'PNG', '.gif':'GIF', '.bmp':'BMP', '.webp':'WEBP'}
 _OTHERS = {b'....ftypavi':'AVIF', b'....ftyp(he|mi|ms)':'HEIC', b'....(jP  |ftypjp2)|\xffO\xffQ':'JPEG 2000',
            b'....JXL |\xff\n':'JPEG XL', b'%PDF':'PDF', b'8BPS':'Photoshop', b'%!PS':'PostScript', b'<svg':'SVG'}
@@ -78,7 +77,7 @@ def _describe_start(data):
     kind = next((o for start,o in _OTHERS.items() if re.match(start, data, re.DOTALL)), '')
     return f'cannot identify image file; it begins with {data[:9]!r}' + (f'; {kind} is not read' if kind else '')
 
-def _check_size(im, data):
+def _check_size(im):
     "Raise ValueError for a picture that asks for too much memory or time"
     w,h = im.size
     costly = im.format=='WEBP' or im.info.get('progressive') # their decoders need more memory
@@ -86,7 +85,6 @@ def _check_size(im, data):
     tile = [im.tag_v2.get(o, 0) for o in (322, 323)] if im.format=='TIFF' else (0, 0)
     require(w*h<=most, f'{w}x{h}: more than {most:,} pixels')
     require(tile[0]*tile[1]<=_MOST_PIXELS, f'tiles of {tile[0]}x{tile[1]}: more than {_MOST_PIXELS:,} pixels')
-    require(im.format not in _JPEGS or data.count(b'\xff\xda')<=100, 'more than 100 scans')
 
 _ODD_BYTES = bytes(85+i*73%151 for i in range(64))
 
@@ -114,7 +112,7 @@ def _open_bytes(data):
         raise ValueError(_describe_start(data)) from None
     except Image.DecompressionBombError:
         raise ValueError(f'more than {_MOST_PIXELS:,} pixels') from None
-    _check_size(im, data)
+    _check_size(im)
     return im, file
 
 # %% ../../nbs/engine/pictures.ipynb #9d6823b7
@@ -166,8 +164,8 @@ _END_OF_JPEG = b'\xff\xd9'
 _MARKER = re.compile(b'\xff+([^\0\xff])')
 
 def _find_pieces(jpeg):
-    "Where the pieces of compressed pixels end, and the number of blocks in each (0 for no limit)"
-    at,inside,blocks,ends = 0,False,0,[]
+    "Where the pieces of compressed pixels end, the number of blocks in each (0 for no limit), and the number of scans"
+    at,inside,blocks,scans,ends = 0,False,0,0,[]
     while m := _MARKER.search(jpeg, at):
         kind,at = m[1][0],m.end()
         if inside:
@@ -175,13 +173,14 @@ def _find_pieces(jpeg):
         if 0xd0<=kind<=0xd7: # another piece of the same scan
             continue
         inside = kind==0xda
+        scans += inside
         if kind==0xd9: # the end
             break
         if kind==0xdd:
             blocks = int.from_bytes(jpeg[at+2:at+4], 'big')
         if kind not in (0x01, 0xd8):
             at += int.from_bytes(jpeg[at:at+2], 'big')
-    return ends, blocks
+    return ends, blocks, scans
 
 def _sum_pixels(im):
     "A checksum, without a copy of a large picture"
@@ -199,7 +198,7 @@ def _count_pieces(im, blocks):
 
 def _lacks_pixels(im, jpeg):
     "Does the decoded JPEG `im` hold pixels that its file does not have?"
-    ends,blocks = _find_pieces(jpeg)
+    ends,blocks,_ = _find_pieces(jpeg)
     if blocks and not im.info.get('progressive') and len(ends)!=_count_pieces(im, blocks):
         return True
     starts = [0, *ends]
@@ -223,7 +222,8 @@ def _add_end(data):
 def _load_jpeg(im, file, ended):
     "Decode a JPEG; raises ValueError or OSError if it is damaged; `ended` is whether it had its end marker"
     jpeg = file.getvalue()
-    ends,blocks = _find_pieces(jpeg)
+    ends,blocks,scans = _find_pieces(jpeg)
+    require(scans<=100, f'{scans:,} scans, more than 100')
     progressive = im.info.get('progressive')
     arithmetic = re.search(b'\xff[\xc9\xca]\0', jpeg[:1<<16]) # needs no bits where pixels are zero
     watched = ends and not progressive and not arithmetic
@@ -290,7 +290,7 @@ def open_picture(
         deep = im.mode in ('RGB','RGBA') and ';16' in str(im.tile)
         load = _LOADERS.get(im.format, lambda im, *more: im.load())
         load(im, file, whole is data)
-        kind = im.format.replace('MPO', 'JPEG')
+        kind = im.format.replace('MPO', 'JPEG') # MPO is a JPEG with more JPEGs behind it
         notes = ['' if _ENDINGS.get(Path(name or '').suffix.lower(), kind)==kind else f'is a {kind}']
         if whole is not data:
             notes.append('no end marker')
