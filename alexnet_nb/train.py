@@ -430,7 +430,9 @@ def _go_on(t, recorder, stop, workers, end, until, keep):
     while t.step<end and not why:
         last = t.ends_epoch(t.step+1)
         due = last or (t.step+1)%t.every==0
-        train_step(t, *next(batches), due)
+        with reading(f'{t.pack.path}: a batch cannot be read'):
+            batch = next(batches)
+        train_step(t, *batch, due)
         recorder.advance(t.step)
         if due:
             _log_line(t, recorder)

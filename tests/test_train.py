@@ -614,7 +614,7 @@ def test_dead_loader(pack, tmp_path, monkeypatch):
         return read(self, idx)
     monkeypatch.setattr(Loader, 'read', die)
     t = time.time()
-    with pytest.raises(Refusal, match='a batch of epoch 2 cannot be read .OSError: the disk has gone'):
+    with pytest.raises(Refusal, match='pack: a batch cannot be read: the disk has gone'):
         train(pack, tmp_path/'run', **small)
     assert time.time()-t<30
     monkeypatch.undo()
