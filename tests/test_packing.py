@@ -1,5 +1,5 @@
 "Preparations that are interrupted, damaged, in the way of each other; folders of others; file systems that lack something"
-import errno, itertools, json, os, random, shutil, tarfile
+import errno, io, itertools, json, os, random, shutil, tarfile
 from pathlib import Path
 
 import numpy as np, pytest
@@ -7,8 +7,10 @@ from PIL import Image
 
 from alexnet_nb.data import Pack, prepare
 from alexnet_nb.engine import packing
-from alexnet_nb.engine.core import READERS, Refusal, Unwritable
+from alexnet_nb.engine.core import Refusal
 from alexnet_nb.engine.packing import FileWriter
+from alexnet_nb.engine.lists import Source, ilsvrc_words
+from archives import fake
 from test_old_files import v1
 
 def contents(folder): return {o.relative_to(folder).as_posix():o.read_bytes() for o in folder.rglob('*') if o.is_file()}
@@ -151,6 +153,21 @@ def test_changed_archive(src, tmp_path, small_steps):
     said = []
     prepare(mine, tmp_path/'p', tell=said.append, **how)
     assert 'the source has changed' in said[1]
+
+def test_changed_beside(tmp_path, small_steps):
+    "A part of the source that is not in what was named, such as the archive of validation images beside it"
+    n = itertools.count()
+    def picture():
+        Image.new('RGB', (20,20), (next(n)%256,)*3).save(f := io.BytesIO(), 'JPEG')
+        return f.getvalue()
+    mine = fake(picture, list(ilsvrc_words())[:3], n_train=6, n_val=3).archives(tmp_path/'src')
+    for name in ('*val*', '*devkit*'):
+        interrupt(mine/'ILSVRC2012_img_train.tar', tmp_path/'p', 4)
+        os.utime(next(mine.glob(name)), ns=(0,0))
+        said = []
+        prepare(mine/'ILSVRC2012_img_train.tar', tmp_path/'p', tell=said.append, **how)
+        assert 'a file of the source has changed; beginning anew' in said[0], said
+        shutil.rmtree(tmp_path/'p')
 
 def test_unchanged_source(src, tmp_path, small_steps, monkeypatch):
     "What is written into the folder of the source meanwhile, by the preparation itself or hidden, is no change"
@@ -332,7 +349,6 @@ def test_open_files_of_others(src, tmp_path, monkeypatch, small_steps, call):
 
 def test_unreadable_source(src, tmp_path, small_steps, monkeypatch):
     "A disk of the source that goes away is no fault of single files: it stops, and what is done is kept"
-    from alexnet_nb.engine.lists import Source
     n,read = itertools.count(),Source.read
     with pytest.MonkeyPatch.context() as m:
         m.setattr(Source, 'read', lambda self, split, i: failing(errno.ESTALE, read, lambda *args: next(n)>8)(self, split, i))

@@ -18,7 +18,7 @@ from .core import Refusal, Sha256, Stopped, Unwritable, blaming, printable, read
 from .core import require, sha256_file, sweep, sync, write_text
 from .locks import lock_folder
 
-# %% ../../nbs/engine/building.ipynb #9a27565b
+# %% ../../nbs/engine/building.ipynb #892730f5
 def _identify(*places):
     "What tells files apart, whatever their names: (device, number) of those that are there"
     found = set()
@@ -27,20 +27,24 @@ def _identify(*places):
             found.add(os.stat(o)[1:3])
     return found
 
-def _list_states(path, name, above, without):
-    "(name, what tells whether it has changed) of a file, or of all below a folder"
-    try:
-        s = os.stat(path)
-        names = sorted(os.listdir(path)) if stat.S_ISDIR(s.st_mode) else ()
-    except OSError as e: # a broken link, a folder that may not be read
-        yield name, e.errno
-        return
-    if s[1:3] in without or s[1:3] in above:
-        return
-    yield name, None if stat.S_ISDIR(s.st_mode) else (s.st_size, s.st_mtime_ns)
-    for o in names:
-        if not o.startswith('.'):
-            yield from _list_states(os.path.join(path, o), f'{name}/{o}', (*above, s[1:3]), without)
+def _list_states(place, skip):
+    "(path, what tells whether it has changed) of a file, or of all below a folder; each folder once"
+    todo,seen = [os.path.abspath(place)], set()
+    while todo:
+        path = todo.pop()
+        try:
+            s = os.stat(path)
+            folder = stat.S_ISDIR(s.st_mode)
+            new = folder and s[1:3] not in skip and s[1:3] not in seen
+            names = sorted(os.listdir(path), reverse=True) if new else []
+        except OSError as e: # a broken link, a folder that may not be read
+            yield path, e.errno
+            continue
+        if s[1:3] not in skip:
+            yield path, None if folder else (s.st_size, s.st_mtime_ns)
+        if folder:
+            seen.add(s[1:3])
+        todo += [os.path.join(path, o) for o in names if not o.startswith('.')]
 
 def describe_files(
     places,     # Files and folders
@@ -51,7 +55,7 @@ def describe_files(
     digest = hashlib.sha256()
     n = 0
     for place in places:
-        for state in _list_states(place, os.path.abspath(place), (), skip):
+        for state in _list_states(place, skip):
             digest.update(repr(state).encode())
             n += 1
     return f'{n} {digest.hexdigest()}'
