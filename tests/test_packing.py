@@ -9,6 +9,7 @@ from alexnet_nb.data import Pack, prepare
 from alexnet_nb.engine import packing
 from alexnet_nb.engine.core import Refusal
 from alexnet_nb.engine.packing import FileWriter
+from alexnet_nb.engine.demo import demo
 from alexnet_nb.engine.lists import Source, ilsvrc_words
 from archives import fake
 from test_old_files import v1
@@ -287,6 +288,18 @@ def test_no_room(src, tmp_path, monkeypatch):
     def unknown(o): raise OSError(errno.ENOSYS, 'Function not implemented')
     monkeypatch.setattr(shutil, 'disk_usage', unknown)
     assert prepare(src/'folders', tmp_path/'x', **how).n_classes==2
+
+def test_drawn_pictures(tmp_path):
+    "The demo data leaves folders of others alone, too"
+    link_to_folder(tmp_path/'d.partial')
+    before = listing(tmp_path)
+    assert len(list(demo(tmp_path/'d', n_train=1, n_val=1).rglob('*.JPEG')))==20
+    shutil.rmtree(tmp_path/'d')
+    (tmp_path/'e').symlink_to('nowhere')
+    assert 'exists already' in refusal(demo, tmp_path/'e')
+    (tmp_path/'e').unlink()
+    assert 'cannot be written' in refusal(demo, Path('/proc/d'), n_train=1)
+    assert listing(tmp_path)==before
 
 # --- File systems
 

@@ -6,13 +6,13 @@
 __all__ = ['CLASSES', 'draw', 'demo']
 
 # %% ../../nbs/engine/demo.ipynb #9ad2b74d
-import colorsys, shutil
+import colorsys, os, secrets, shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .core import Refusal, progress
+from .core import Refusal, blaming, printable, progress
 
 # %% ../../nbs/engine/demo.ipynb #8b2984ed
 _WHITE = (250, 248, 240)
@@ -235,18 +235,19 @@ def demo(
 )->Path:             # dst; raises `Refusal` if it exists
     "Draw the demo data set: ten classes of pictures as JPEG files in ILSVRC-like folders"
     dst = Path(dst)
-    if dst.exists():
-        raise Refusal(f'{dst}: exists already; remove it, or choose another name')
-    tmp = dst.with_name(dst.name+'.partial')
-    shutil.rmtree(tmp, ignore_errors=True)
+    if os.path.lexists(dst):
+        raise Refusal(f'{printable(dst)}: exists already; remove it, or choose another name')
+    tmp = dst.with_name(f'.{secrets.token_hex(8)}.partial') # a new folder, so nothing of others is in it
     wnids = [f'd{i:08d}' for i in range(len(CLASSES))]
     jobs = [(s,c,i) for s,n in (('train',n_train),('val',n_val)) for c in range(len(CLASSES)) for i in range(n)]
     try:
-        for split,c,i in progress(iterable=jobs, desc='drawing', unit=' pictures'):
-            f = tmp/split/wnids[c]/f'{wnids[c]}_{i}.JPEG'
-            f.parent.mkdir(parents=True, exist_ok=True)
-            draw(c, np.random.default_rng([seed, split=='val', c, i])).convert('RGB').save(f, quality=90)
-        (tmp/'words.txt').write_text(''.join(f'{w}\t{n}\n' for w,n in zip(wnids, CLASSES)))
-        return tmp.rename(dst)
+        with blaming(dst):
+            tmp.mkdir(parents=True)
+            for split,c,i in progress(iterable=jobs, desc='drawing', unit=' pictures'):
+                f = tmp/split/wnids[c]/f'{wnids[c]}_{i}.JPEG'
+                f.parent.mkdir(parents=True, exist_ok=True)
+                draw(c, np.random.default_rng([seed, split=='val', c, i])).convert('RGB').save(f, quality=90)
+            (tmp/'words.txt').write_text(''.join(f'{w}\t{n}\n' for w,n in zip(wnids, CLASSES)))
+            return tmp.rename(dst)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
