@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .engine.core import Refusal, mix
+from .engine.core import Refusal, mix, reading
 
 # %% ../nbs/03_split.ipynb #e438c085
 class GroupedLinear(nn.Linear):
@@ -219,11 +219,8 @@ def _check_two_devices(devices):
     if len(devices)!=2:
         raise Refusal(f"columns: {len(devices)} device(s) given; name two, such as ('cuda:0','cuda:1')")
     for d in devices:
-        try:
+        with reading(f'columns: device {d!r}', 'name two that exist, the same twice if need be'):
             torch.empty(0, device=d)
-        except (RuntimeError, AssertionError):
-            raise Refusal(f"columns: no device {d!r} here (CUDA devices: {torch.cuda.device_count()}); name two "
-                          'that exist, the same twice if need be') from None
     return [torch.device(d) for d in devices]
 
 # %% ../nbs/03_split.ipynb #df9716ab

@@ -10,7 +10,7 @@ __all__ = ['READERS', 'Count', 'Number', 'Sha256', 'Refusal', 'Unwritable', 'pri
            'expect_faults', 'command']
 
 # %% ../../nbs/engine/core.ipynb #ff9641ae
-import errno, hashlib, importlib, io, json, os, platform, re, secrets, shlex
+import errno, hashlib, importlib, io, json, logging, os, platform, re, secrets, shlex
 import signal, stat, sys, tempfile, traceback, warnings
 from contextlib import contextmanager
 from functools import cache, wraps
@@ -569,6 +569,7 @@ def command(
         try:
             with _heed_signals(), warnings.catch_warnings():
                 warnings.simplefilter('ignore')
+                logging.getLogger('matplotlib').setLevel(logging.ERROR) # it tells of a home that is read-only
                 call(**_read_arguments(f))
                 sys.stdout.flush()
         except SystemExit:
