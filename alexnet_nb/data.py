@@ -20,7 +20,7 @@ from .engine.lists import differences, ilsvrc_words, load_source
 from .engine.packing import ArrayWriter, JpegWriter, Journal, PlaceWriter, fill, map_ahead
 from .engine.packs import FORMAT, Pack, ProperShare, Quality, Share, Side, Storage, Workers, check_pack
 from .engine.packs import sum_files, write_sums
-from .engine.pictures import open_picture
+from .engine.pictures import opening
 from .engine.sources import find_source
 
 # %% ../nbs/01_data.ipynb #4d968b3c
@@ -41,11 +41,11 @@ def read_square(
     name:str=None,      # Name of the file, if `src` is bytes
 )->tuple:               # (size,size,3) uint8 array, and what was repaired ('' for nothing)
     "Read an image file as an RGB square; raises what Pillow raises if it is broken"
-    im,note = open_picture(src, name)
-    if min(im.size)<size//8:
-        enlarged = f'enlarged from {im.width}x{im.height}'
-        note = f'{note}, {enlarged}' if note else enlarged
-    return np.asarray(square(im, size)), note
+    with opening(src, name) as (im, note):
+        if min(im.size)<size//8:
+            enlarged = f'enlarged from {im.width}x{im.height}'
+            note = f'{note}, {enlarged}' if note else enlarged
+        return np.asarray(square(im, size)), note
 
 # %% ../nbs/01_data.ipynb #97c0f044
 def colour_pca(
