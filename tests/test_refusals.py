@@ -23,6 +23,48 @@ table = [
     ('prepare', 'PICTURES x --workers 0', 'workers 0'),
     ('prepare', 'PICTURES x --val 2', 'val 2.0'),
     ('prepare', 'PICTURES x --max_bad 7', 'max_bad 7'),
+    ('prepare', 'PICTURES x --size 99999999999999999999', 'size 99999999999999999999: expected int <= '),
+    ('prepare', 'PICTURES x --size 1.5', "invalid int value: '1.5'"),
+    ('prepare', 'PICTURES x --val nan', 'val nan'),
+    ('prepare', 'PICTURES x --quality 101', 'quality 101'),
+    ('prepare', 'PICTURES PICTURE/x', 'PICTURE/x: cannot be written'),
+    ('train', 'PACK --run r --seed -1', 'seed -1: expected int >= 0'),
+    ('train', 'PACK --run r --seed 1180591620717411303424', 'seed 1180591620717411303424: expected int'),
+    ('train', 'PACK --run r --epochs nan', 'epochs nan: expected float'),
+    ('train', 'PACK --run r --epochs inf', 'epochs inf: expected float'),
+    ('train', 'PACK --run r --lr inf', 'lr inf: expected float'),
+    ('train', 'PACK --run r --width 0', 'width 0.0: expected float > 0'),
+    ('train', 'PACK --run r --width 60', 'width 60.0: must be'),
+    ('train', 'PACK --run r --batch_size 1000000000000', 'batch_size 1000000000000: expected int'),
+    ('train', 'PACK --run r --workers 0', 'workers 0: expected int >= 1'),
+    ('train', 'PACK --run r --rates conv1=nan', 'rates'),
+    ('train', 'PACK --run r --device meta', "device 'meta'"),
+    ('train', 'PACK --run PICTURE/r', 'PICTURE/r', 'Not a directory'),
+    ('train', 'PACK --run PICTURES', 'PICTURES', 'is not a run'),
+    # without a pack: before the demo pictures are drawn
+    ('train', '--spec nonsense', "spec 'nonsense' is unknown"),
+    ('train', '--run PICTURE/r', 'PICTURE/r', 'Not a directory'),
+    ('train', '--time_budget nonsense', "time_budget 'nonsense'"),
+    ('train', '--size 200', 'size 200'),
+    ('train', '--steps 0', 'steps 0'),
+    ('train', '--init_from NONE', 'NONE: '),
+    ('train', '--columns --device cpu --spec one_column', 'cannot be split'),
+    ('doctor', '--spec nonsense', "'nonsense' is unknown"),
+    ('doctor', '--json PICTURE/d.json', 'PICTURE/d.json', 'Not a directory'),
+    ('doctor', '--seconds inf', 'seconds inf'),
+    ('doctor', '--batch_size 999999999999', 'batch_size 999999999999'),
+    ('eval', 'RUN', '--pack is missing'),
+    ('eval', 'RUN --pack PACK --split none', "split 'none' is unknown; there are train, val"),
+    ('eval', 'RUN --pack PACK --card PICTURES', 'PICTURES: is a folder'),
+    ('eval', 'RUN --pack PACK --card PICTURE/c.json', 'PICTURE/c.json', 'Not a directory'),
+    ('predict', 'RUN PICTURE --views 3', '--views 3: must be 1 or 10'),
+    ('predict', 'NONE PICTURE', 'NONE: '),
+    ('bench', f'lrn {bench} --out PICTURE/b.json', 'PICTURE/b.json', 'Not a directory'),
+    ('bench', f'lrn {bench} --width nan', 'width nan'),
+    ('reproduce', 'autopsy PACK --size 200', 'size 200'),
+    ('reproduce', 'autopsy PACK --only nothing', 'nothing'),
+    ('reproduce', 'figure1 --out PICTURE/c.json', 'PICTURE/c.json', 'Not a directory'),
+    ('reproduce', 'figure1 --only swish', 'swish'),
     ('train', 'OLD --run r', 'format 99', 'format 1'),
     ('train', 'NONE --run r', 'not a pack'),
     ('train', 'PACK --spec resnet', "'resnet' is unknown", 'code2012'),
@@ -102,6 +144,14 @@ def test_refused(place, name, args, parts):
     shutil.rmtree(place/'r', ignore_errors=True) # for the tests that follow
     refused(r, *parts)
     assert not written
+
+@pytest.mark.parametrize('name,args', [('train', 'PACK --run r --device cpu'), ('train', '--device cpu'), ('bench', f'lrn {bench}')])
+def test_no_compiler(place, monkeypatch, name, args):
+    "`--compile` where PyTorch has nothing to compile with"
+    monkeypatch.setenv('CXX', '/no/such/g++')
+    before = files(place)
+    refused(call(getattr(commands, f'alexnet_{name}'), *args.split(), '--compile', cwd=place), '/no/such/g++', 'leave --compile away')
+    assert files(place)==before
 
 def test_refused_in_the_shell(place):
     "The last of each command, started by its script"

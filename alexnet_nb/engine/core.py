@@ -302,9 +302,10 @@ class _LineWriter:
 
 def progress(**kw): # Arguments of tqdm: iterable or total, desc, unit, initial …
     "A progress bar with rate and remaining time; a line every ten seconds where stderr is no terminal"
+    kw = dict(delay=2) | kw
     if sys.stderr and sys.stderr.isatty():
-        return tqdm(delay=2, **kw)
-    return tqdm(delay=2, file=_LineWriter(), mininterval=10, ncols=100, **kw)
+        return tqdm(**kw)
+    return tqdm(file=_LineWriter(), mininterval=10, ncols=100, **kw)
 
 # %% ../../nbs/engine/core.ipynb #4b9e33bb
 class Table:
