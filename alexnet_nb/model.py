@@ -42,6 +42,7 @@ _Border = Annotated[str, Meta(pattern='^(ceil|[0-9]|[1-5][0-9])$')]
 _Factor = Annotated[float, Meta(ge=0, le=1e6)]
 _Positive = Annotated[float, Meta(gt=0, le=1e6)]
 _Number = Annotated[float, Meta(ge=-1e6, le=1e6)]
+_Words = Annotated[str, Meta(max_length=100)]
 _WORDS_BETWEEN = 'relu', 'lrn', 'spatial', 'pool', 'avg6', 'dropout'
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Layer:
     groups:_Steps = 1         # 2: each column reads its own half of the channels
     std:_Factor|None = .01    # Standard deviation of the initial weights; None for PyTorch's own initialization
     bias:_Number = 0.         # Initial bias
-    then:str = 'relu'         # What follows, in order: relu, lrn, spatial (norm), pool, avg6, dropout
+    then:_Words = 'relu'      # What follows, in order: relu, lrn, spatial (norm), pool, avg6, dropout
 
     def __post_init__(self):
         for word in self.then.split():
@@ -66,11 +67,13 @@ class Layer:
                 raise ValueError(f'{self.name}: {word} needs a map; there is none after a fully connected layer')
 
 # %% ../nbs/08_model.ipynb #4fe841ab
+_Layers = Annotated[tuple[Layer,...], Meta(max_length=64)]
+
 @dataclass(frozen=True)
 class Spec:
     "A network, its input, and the constants of its training"
     name:Annotated[str, Meta(max_length=100)]
-    layers:tuple[Layer,...]   # Its rows
+    layers:_Layers            # Its rows
     input:InputSpec = PAPER   # How images reach it
     size:_Side = 224          # Side of the input, pixels
     side:_Side = 256          # Side of the squares that inputs are cut from
@@ -383,7 +386,7 @@ def _rename_torchvision(sd, place=''):
     missing = [k for k in keys.values() if k not in sd]
     if missing:
         more = f', and {len(missing)-1} more' if len(missing)>1 else ''
-        raise ValueError(f"not torchvision's alexnet: {missing[0]} is missing{more}")
+        raise ValueError(f"not torchvision's alexnet: {missing[0]} is missing{more}; there are {', '.join([*sd][:3])} …")
     return {ours:sd[theirs] for ours,theirs in keys.items()}
 
 # %% ../nbs/08_model.ipynb #30bb6c8b
@@ -497,22 +500,23 @@ def _make_mean(mean, side):
         raise ValueError(f'mean image: expected ({side},{side},3) or 3 finite numbers, got {tuple(x.shape)}')
     return x.contiguous()
 
-def _own_network(tensors, meta):
-    model = _rebuild_network(meta, tensors)
-    if 'mean' in tensors:
-        model.mean = _make_mean(tensors.pop('mean'), model.side)
-    model.origin = f'weights of this package, {model.spec.name}'
-    return model
-
 # %% ../nbs/08_model.ipynb #5d99c9bb
 @contextmanager
-def _about(path):
+def _about(path, advice=''):
     "Every refusal names the file"
-    with reading(path, 'damaged, or not for this version'):
+    with reading(path, advice):
         try:
             yield
         except Refusal as e:
             raise Refusal(str(e) if printable(path) in str(e) else f'{printable(path)}: {e}') from e
+
+def _own_network(path, tensors, meta):
+    with _about(path, 'its header is damaged, or of another version'):
+        model = _rebuild_network(meta, tensors)
+        if 'mean' in tensors:
+            model.mean = _make_mean(tensors.pop('mean'), model.side)
+        model.origin = f'weights of this package, {model.spec.name}'
+        return model
 
 @reader('weights')
 def read_weights(
@@ -520,10 +524,9 @@ def read_weights(
 )->tuple:          # The network, a dict of the other tensors, the header
     "Read a file of ours; raises `Refusal` if it is not one"
     tensors,meta = read_safetensors(path)
-    with _about(path):
-        if 'alexnet_nb' not in meta:
-            raise ValueError('safetensors, but not of this package (no spec in its header)')
-        return _own_network(tensors, meta), tensors, meta
+    if 'alexnet_nb' not in meta:
+        raise ValueError('safetensors, but not of this package (no spec in its header)')
+    return _own_network(path, tensors, meta), tensors, meta
 
 # %% ../nbs/08_model.ipynb #b3fd2a12
 def _fit_foreign(spec, sd):
@@ -578,6 +581,8 @@ _NAMES = dict(caffe="Caffe's alexnet", caffenet='CaffeNet', torchvision="torchvi
 
 def _identify_names(tensors):
     "A network from tensors with the names that torchvision gives them, wherever in a file; and what it is"
+    if any(k.endswith('fc8.bias') for k in tensors):
+        raise ValueError('tensors of a network of this package, but not its spec; save_weights keeps both')
     first = 'features.0.weight'
     places = [k.removesuffix(first) for k in tensors if f'.{k}'.endswith(f'.{first}')]
     def is_copy(place): # one that follows the weights slowly
@@ -592,7 +597,7 @@ def _read_safetensors_file(path):
     tensors,meta = read_safetensors(path)
     if 'alexnet_nb' not in meta:
         return _identify_names(tensors)
-    model = _own_network(tensors, meta)
+    model = _own_network(path, tensors, meta)
     return model, model.origin
 
 def _read_pth_file(path):
@@ -624,18 +629,19 @@ _WEIGHT_ENDINGS = {'.safetensors':'safetensors', '.pth':'pth', '.pt':'pth', '.ca
 # %% ../nbs/08_model.ipynb #e9cddd81
 def _find_file(path):
     "The file with the weights: the path, or what lies in a folder"
-    if not path.is_dir():
-        return path
-    files = [path/o for o in ('model.safetensors','last.safetensors') if (path/o).exists()]
-    if not files:
-        raise Refusal(f'{printable(path)}: no weights in this folder (model.safetensors or last.safetensors)')
-    return files[0]
+    with reading(path):
+        if not path.is_dir():
+            return path
+        files = [path/o for o in ('model.safetensors','last.safetensors') if (path/o).exists()]
+        if not files:
+            raise ValueError('no weights in this folder (model.safetensors or last.safetensors)')
+        return files[0]
 
 def _choose_reader(path):
     "The reader for what is in a file; its name counts only where the content says nothing"
     kind = recognize(path) or _WEIGHT_ENDINGS.get(path.suffix.lower())
     if kind is None:
-        raise ValueError(f"unknown kind of file; there are {', '.join(_WEIGHT_ENDINGS)}")
+        raise Refusal(f"{printable(path)}: unknown kind of file; there are {', '.join(_WEIGHT_ENDINGS)}")
     return _READERS_BY_KIND[kind]
 
 def load_weights(

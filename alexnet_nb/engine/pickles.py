@@ -128,7 +128,7 @@ _VALUES = """INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING B
     BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8"""
 _INSTRUCTIONS |= dict.fromkeys(_VALUES.split(), lambda m,o: m.push(o))
 
-def _run_pickle(f, most=2_000_000):
+def _run_pickle(f, most=1_000_000):
     "What the pickle says that begins here in an open file, and what it names outside of it"
     m = _PickleMachine()
     for n,(op,arg,_) in enumerate(pickletools.genops(f)):

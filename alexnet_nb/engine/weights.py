@@ -19,10 +19,10 @@ from .core import Count, convert, open_file, parse_json, reader, reading, writin
 from .pickles import map_file, view_bytes
 
 # %% ../../nbs/engine/weights.ipynb #d1271c92
-_KINDS = dict(F64=torch.float64, I64=torch.int64, U64=torch.uint64, F32=torch.float32, I32=torch.int32,
+_TENSOR_KINDS = dict(F64=torch.float64, I64=torch.int64, U64=torch.uint64, F32=torch.float32, I32=torch.int32,
               U32=torch.uint32, F16=torch.float16, BF16=torch.bfloat16, I16=torch.int16, U16=torch.uint16,
               I8=torch.int8, U8=torch.uint8, BOOL=torch.bool)
-_KIND_NAMES = {v:k for k,v in _KINDS.items()}
+_TENSOR_KIND_NAMES = {v:k for k,v in _TENSOR_KINDS.items()}
 _LONGEST_HEADER = 1<<23 # bytes
 
 def _as_bytes(t): # without a copy, if it lies in one piece in the memory of the processor
@@ -38,7 +38,7 @@ def write_safetensors(
     header,end = {'__metadata__':{k:str(v) for k,v in sorted((metadata or {}).items())}},0
     for name,t in ordered:
         begin,end = end,end+t.numel()*t.element_size()
-        header[name] = dict(dtype=_KIND_NAMES[t.dtype], shape=list(t.shape), data_offsets=[begin, end])
+        header[name] = dict(dtype=_TENSOR_KIND_NAMES[t.dtype], shape=list(t.shape), data_offsets=[begin, end])
     text = json.dumps(header, separators=(',',':')).encode()
     text += b' '*(-len(text)%8)
     with writing(path) as f:
@@ -50,13 +50,13 @@ def write_safetensors(
 @dataclass
 class _Place:
     "Where a tensor of a safetensors file is"
-    dtype:Literal[tuple(_KINDS)]
+    dtype:Literal[tuple(_TENSOR_KINDS)]
     shape:Annotated[list[Count], Meta(max_length=8)]
     data_offsets:tuple[Count,Count]
 
     def __post_init__(self):
         begin,end = self.data_offsets
-        size = math.prod(self.shape)*_KINDS[self.dtype].itemsize
+        size = math.prod(self.shape)*_TENSOR_KINDS[self.dtype].itemsize
         if end-begin!=size:
             raise ValueError(f'{end-begin} bytes for a shape of {self.shape}, which needs {size}')
 
@@ -87,12 +87,13 @@ def read_safetensors(
     with open_file(path) as f:
         texts,places = _read_places(f)
         for name,place in places:
-            tensors[name] = t = torch.empty(place.shape, dtype=_KINDS[place.dtype])
+            tensors[name] = t = torch.empty(place.shape, dtype=_TENSOR_KINDS[place.dtype])
             f.readinto(_as_bytes(t))
     return tensors, texts
 
 # %% ../../nbs/engine/weights.ipynb #4648229b
 _FIXED_SIZES = {1:8, 5:4} # kind of a field: bytes of its value
+_MOST_FIELDS = 400_000    # in a file
 
 def _read_varint(data, at):
     "The integer that begins at byte `at`, and where the next thing begins"
@@ -106,10 +107,10 @@ def _read_varint(data, at):
             return number, at
     raise ValueError('an integer does not end; the file is cut off or damaged')
 
-def _iter_fields(data, most=400_000):
-    "Number and value of each field of a message; a value is an integer or bytes"
+def _iter_fields(data, left):
+    "Number and value of each field of a message, a value is an integer or bytes; each takes one from `left`"
     at = 0
-    for _ in range(most):
+    for _ in left:
         if at==len(data):
             return
         key,at = _read_varint(data, at)
@@ -128,15 +129,15 @@ def _iter_fields(data, most=400_000):
         if key<8:
             raise ValueError('a field without a number')
         yield key>>3, value
-    raise ValueError(f'more than {most:,} fields')
+    raise ValueError('too many fields for a network')
 
 # %% ../../nbs/engine/weights.ipynb #ccbe6f00
-def _read_message(data):
+def _read_message(data, left=None):
     "All fields of a message by number, each a list"
     if isinstance(data, int):
         raise ValueError('a number where a message was expected')
     fields = defaultdict(list)
-    for number,value in _iter_fields(data):
+    for number,value in _iter_fields(data, iter(range(_MOST_FIELDS)) if left is None else left):
         fields[number].append(value)
     return fields
 
@@ -168,11 +169,11 @@ def _make_tensor(numbers, shape):
     return torch.from_numpy(numbers.astype(np.float32).reshape(shape))
 
 # %% ../../nbs/engine/weights.ipynb #e825e46a
-def _read_blob(data):
+def _read_blob(data, left=None):
     "A `BlobProto` as a tensor"
-    blob = _read_message(data)
+    blob = _read_message(data, left)
     if blob[7]:
-        shape = _read_integers(_read_message(blob[7][0])[1])
+        shape = _read_integers(_read_message(blob[7][0], left)[1])
     else:
         shape = [(_read_integers(blob[k]) or [0])[-1] for k in (1,2,3,4)]
     kind = '<f4' if blob[5] else '<f8'
@@ -196,29 +197,30 @@ _LAYER_KINDS = {
     'conv':'conv', 'innerproduct':'fc', 'lrn':'lrn', 'pool':'pool',           # in 2013
     'Conv':'conv', 'Gemm':'fc', 'MaxPool':'pool'}                             # ONNX
 
-def _read_caffe_layer(data, new):
+def _read_caffe_layer(data, left, new):
     "Name, kind and tensors of a layer; `new` since 2014"
-    layer = _read_message(data)
+    layer = _read_message(data, left)
     if new:
         name,kind,blobs = 1,2,7
     elif layer[1]: # the oldest form
-        layer = _read_message(layer[1][0])
+        layer = _read_message(layer[1][0], left)
         name,kind,blobs = 1,2,50
     else:
         name,kind,blobs = 4,5,6
     word = layer[kind][-1] if layer[kind] else b''
     if not isinstance(word, int):
         word = _last_text([word])
-    return _last_text(layer[name]), _LAYER_KINDS.get(word, ''), [_read_blob(o) for o in layer[blobs]]
+    return _last_text(layer[name]), _LAYER_KINDS.get(word, ''), [_read_blob(o, left) for o in layer[blobs]]
 
 @reader('caffemodel', "not a network of Caffe's, or not the whole of it")
 def read_caffe(
     path:str|Path, # A .caffemodel
 )->list:           # Per layer its name, its kind (conv, fc, lrn, pool or nothing) and its tensors
     "The layers of a Caffe network, in the order of the file; raises `Refusal` for anything else"
-    net = _read_message(view_bytes(map_file(path)))
-    layers = [_read_caffe_layer(o, False) for o in net[2]]
-    layers += [_read_caffe_layer(o, True) for o in net[100]]
+    left = iter(range(_MOST_FIELDS))
+    net = _read_message(view_bytes(map_file(path)), left)
+    layers = [_read_caffe_layer(o, left, False) for o in net[2]]
+    layers += [_read_caffe_layer(o, left, True) for o in net[100]]
     if not any(tensors for _,_,tensors in layers):
         raise ValueError('no layer with weights')
     return layers
@@ -236,13 +238,13 @@ def _read_initializer(tensor):
     raw = _join_bytes(tensor[9] or tensor[4] or tensor[10])
     return _make_tensor(np.frombuffer(raw, kind), _read_integers(tensor[1]))
 
-def _read_node(data, numbers):
+def _read_node(data, left, numbers):
     "Name, kind and tensors of a node; weights of a Gemm as those of nn.Linear, (out,in)"
-    node = _read_message(data)
+    node = _read_message(data, left)
     inputs = [_last_text([o]) for o in node[1]]
     kind = _LAYER_KINDS.get(_last_text(node[4]), '')
     tensors = [numbers[k] for k in inputs if k in numbers]
-    attributes = [_read_message(o) for o in node[5]]
+    attributes = [_read_message(o, left) for o in node[5]]
     options = {_last_text(o[1]):_read_integers(o[3]) for o in attributes}
     if kind=='fc' and tensors and not any(options.get('transB', [])):
         tensors[0] = tensors[0].t().contiguous()
@@ -253,18 +255,19 @@ def read_onnx(
     path:str|Path, # A .onnx
 )->tuple:          # Rows as from read_caffe, all tensors by name, metadata by key
     "The nodes and numbers of an ONNX graph; raises `Refusal` for anything else"
-    model = _read_message(view_bytes(map_file(path)))
+    left = iter(range(_MOST_FIELDS))
+    model = _read_message(view_bytes(map_file(path)), left)
     if not model[7]:
         raise ValueError('no graph')
-    graph = _read_message(model[7][-1])
+    graph = _read_message(model[7][-1], left)
     tensors = {}
     for o in graph[5]:
-        o = _read_message(o)
+        o = _read_message(o, left)
         tensors[_last_text(o[8])] = _read_initializer(o)
     tensors = {k:v for k,v in tensors.items() if v is not None}
-    pairs = [_read_message(o) for o in model[14]]
+    pairs = [_read_message(o, left) for o in model[14]]
     metadata = {_last_text(o[1]):_last_text(o[2]) for o in pairs}
-    return [_read_node(o, tensors) for o in graph[1]], tensors, metadata
+    return [_read_node(o, left, tensors) for o in graph[1]], tensors, metadata
 
 # %% ../../nbs/engine/weights.ipynb #bd2453bb
 def recognize(
