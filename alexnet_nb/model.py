@@ -386,7 +386,8 @@ def _rename_torchvision(sd, place=''):
     missing = [k for k in keys.values() if k not in sd]
     if missing:
         more = f', and {len(missing)-1} more' if len(missing)>1 else ''
-        raise ValueError(f"not torchvision's alexnet: {missing[0]} is missing{more}; there are {', '.join([*sd][:3])} …")
+        got = ', '.join([*sd][:3])
+        raise ValueError(f"not torchvision's alexnet: {missing[0]} is missing{more}; there are {got} …")
     return {ours:sd[theirs] for ours,theirs in keys.items()}
 
 # %% ../nbs/08_model.ipynb #30bb6c8b
@@ -425,7 +426,7 @@ def header(
     model, # An AlexNet
 )->dict:   # Strings
     "What a file must say so that a network can be rebuilt from it: spec, sizes, names"
-    d = dict(spec=json.dumps(asdict(model.spec)), n_classes=model.n_classes, width=model.width, size=model.size,
+    d = dict(spec=json.dumps(asdict(get_spec(model.spec))), n_classes=model.n_classes, width=model.width, size=model.size,
              side=model.side, names=json.dumps(model.names), wnids=json.dumps(model.wnids))
     return {'alexnet_nb':'1', **{k:str(v) for k,v in d.items()}}
 

@@ -126,7 +126,7 @@ def _receive(url, partial):
         raise Refusal(f'{url} cannot be fetched: the server has another file now; try again')
     write_text(note, json.dumps(dict(total=total, tag=tag if not (tag or '').startswith('W/') else None)))
     with open(partial, 'ab' if start else 'wb') as f, progress(desc='fetching', total=total, initial=start, unit='B',
-                                                               unit_scale=True, delay=2) as bar:
+                                                               unit_scale=True) as bar:
         for block in blocks:
             f.write(block)
             bar.update(len(block))

@@ -300,8 +300,10 @@ class _Builder:
             return tuple(map(self.build, value))
         if isinstance(value, (list, bytearray)):
             return type(value)()
-        if value.name=='torch.Size':
+        if value.name=='torch.Size' and value.args:
             return self.build(value.args[0])
+        if value.name=='_codecs.encode' and value.args: # bytes, in old pickles
+            return value.args[0].encode('latin-1')
         if value.args is not None and value.name.startswith(('torch._utils.', 'torch._tensor.')):
             return self._make_tensor(value.name.split('.')[-1], value.args)
         if value.name=='outside':
@@ -357,7 +359,7 @@ def name_tensors(
     "All tensors at any depth, those nearest first; `module.` and its like are left out of their names"
     found = {}
     todo = deque([('', value, ())])
-    for _ in range(200_000): # what is farther away is not looked at
+    for _ in range(100_000): # what is farther away is not looked at
         if not todo:
             break
         name,value,above = todo.popleft()
