@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['describe_files', 'Begun', 'read_begun', 'Place', 'Kept', 'read_kept', 'Site', 'building', 'check_room']
 
-# %% ../../nbs/engine/building.ipynb #aaf6895e
+# %% ../../nbs/engine/building.ipynb #90f0b453
 import hashlib, json, math, os, re, secrets, shutil, signal, stat
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from .core import Refusal, Sha256, Stopped, Unwritable, blaming, printable, read_json, reader, reading
-from .core import require, sha256_file, sweep, sync, write_text
+from .core import require, sha256_file, sweep, write_text
 from .locks import lock_folder
 
 # %% ../../nbs/engine/building.ipynb #892730f5
@@ -60,7 +60,7 @@ def describe_files(
             n += 1
     return f'{n} {digest.hexdigest()}'
 
-# %% ../../nbs/engine/building.ipynb #aa13a75c
+# %% ../../nbs/engine/building.ipynb #b4b3a44f
 @dataclass
 class Begun:
     "What an unfinished folder says of itself"
@@ -89,9 +89,8 @@ def _make_ours(folder, job):
     new.mkdir()
     try:
         owner = new.stat().st_uid
-        with open(new/'job.json', 'xb') as f:
-            f.write(json.dumps(asdict(Begun('alexnet_nb', secrets.token_hex(16), job))).encode())
-            sync(f)
+        with open(new/'job.json', 'x') as f:
+            f.write(json.dumps(asdict(Begun('alexnet_nb', secrets.token_hex(16), job))))
         if not os.path.lexists(folder):
             with suppress(OSError): # another process may have been quicker
                 new.rename(folder)
