@@ -7,7 +7,7 @@ __all__ = ['SCHEDULES', 'Whole', 'SAVE_EVERY', 'SGD2012', 'Schedule', 'validate'
            'Training', 'train_step', 'Checkpoint', 'read_checkpoint', 'train', 'step', 'errors', 'inherit']
 
 # %% ../nbs/09_train.ipynb #eb7a1eee
-import json, math, time
+import json, math, time, zlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from .engine.step import (Observer, errors, evaluating, freeze_group, fused_mome
                                     update_alike)
 from .model import (SPECS, AlexNet, Spec, explain_plateau, get_spec, inherit, make_spec,
                               match_donor, open_donor, read_weights, save_weights, shapes)
-from .split import columns as split_columns, fit_state
+from .split import columns as split_columns, fit_state, merge_state
 
 # %% ../nbs/09_train.ipynb #80415e95
 _all_ = ['step', 'errors', 'inherit'] # made in other modules, and offered here
@@ -320,11 +320,17 @@ def train_step(
     t.step += 1
 
 # %% ../nbs/09_train.ipynb #d1c209b1
+def _sum_numbers(tensors):
+    "A checksum of each tensor"
+    return {k:zlib.crc32(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()) for k,v in tensors.items()}
+
 def _save(t, folder, keep):
     "Write a checkpoint over the last one, unless a weight is not a number"
     if all(p.isfinite().all() for p in t.model.parameters()):
         extra = dict(state_tensors(t.opt, 'v', 'velocity'), sums=t.sums)
-        save_weights(t.model, folder.last, extra, dict(step=t.step, val=json.dumps(t.errors)))
+        sums = _sum_numbers(merge_state({**t.model.state_dict(), **extra}, t.model.spec))
+        note = dict(step=t.step, val=json.dumps(t.errors), crc32=json.dumps(sums))
+        save_weights(t.model, folder.last, extra, note)
         if t.ends_epoch(t.step):
             folder.link_checkpoint(t.step, t.errors, keep)
 
@@ -350,6 +356,10 @@ def read_checkpoint(
     for name,x in tensors.items():
         if x.shape!=sizes.get(name, x.shape) or not x.isfinite().all():
             raise ValueError(f'{name}: has another shape, or holds what is no number')
+    written = parse_json(texts.get('crc32', '{}'), dict[str,Count]) # the first runs have none
+    for name,number in _sum_numbers({**model.state_dict(), **tensors}).items():
+        if number!=written.get(name, number):
+            raise ValueError(f'{name}: not the numbers that were written')
     step = parse_json(texts['step'], Count)
     network = model.spec, model.n_classes, model.width, model.size
     if t and network!=(t.model.spec, t.pack.n_classes, t.cfg['width'], t.cfg['size']):
@@ -471,6 +481,7 @@ def train(
         raise Refusal('compile: not possible with columns; leave one of them away')
     with join(device, columns) as world:
         pack = pack if isinstance(pack, Pack) else Pack(pack)
+        pack.check()
         donor = open_donor(choices.pop('init_from', None))
         cfg = settings(pack, gpu=world.device.type=='cuda', init_from=donor, **choices)
         kind = world.device, cfg['precision'], cfg['batch_size']
