@@ -322,7 +322,8 @@ def train_step(
 # %% ../nbs/09_train.ipynb #d1c209b1
 def _sum_numbers(tensors):
     "A checksum of each tensor"
-    return {k:zlib.crc32(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()) for k,v in tensors.items()}
+    flat = {k:v.detach().cpu().contiguous().reshape(-1) for k,v in tensors.items()}
+    return {k:zlib.crc32(v.view(torch.uint8).numpy()) for k,v in flat.items()}
 
 def _save(t, folder, keep):
     "Write a checkpoint over the last one, unless a weight is not a number"

@@ -226,6 +226,7 @@ def test_resumed(pack, long, tmp_path, at):
     for n in at: assert not train(pack, tmp_path/'run', steps=n, **plateau).done
     train(pack, tmp_path/'run', **plateau)
     same(long.path, tmp_path/'run')
+    for f in long.path.glob('*.safetensors'): assert f.read_bytes()==(tmp_path/'run'/f.name).read_bytes() # not the numbers alone
     assert told(long.path)==told(tmp_path/'run')
 
 class Killed(BaseException): pass
