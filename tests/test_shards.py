@@ -139,7 +139,7 @@ def test_shards_together(tmp_path):
     for names in (('default/train/0.parquet', 'default/validation/0.parquet'), ('TRAIN.parquet', 'valid.parquet')):
         _,s = taken(put_shards(tmp_path/names[0][:5], t, t, names=names))
         assert {k:len(v) for k,v in s.splits.items()}==dict(train=n, val=n)
-    assert 'its name says no split' in message(find_source, put_shards(tmp_path/'mixed', t, t, names=['train.parquet', 'more.parquet']))
+    assert 'the name of more.parquet says no split' in message(find_source, put_shards(tmp_path/'mixed', t, t, names=['train.parquet', 'more.parquet']))
     assert 'shards of 2 data sets' in message(find_source, put_shards(tmp_path/'sets', t, t, names=['a/train.parquet', 'b/train.parquet']))
     assert 'no training shards' in message(find_source, put_shards(tmp_path/'only', t, names=['test.parquet']))
 

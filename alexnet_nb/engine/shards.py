@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .core import Refusal, convert, first_line, load_extra, open_file, parse_json, printable
-from .core import read_bytes, reader, reading
+from .core import convert, first_line, load_extra, open_file, parse_json, printable
+from .core import read_bytes, reader, reading, require
 from .archives import read_files
 from .lists import STREAMS, ImageList, Source, check_classes, hold_out, ilsvrc_words, published_counts
 from .splits import find_split
@@ -49,12 +49,12 @@ def find_shards(
         split = find_split(f.stem) or in_folder
         shards[split].append(f)
         homes[f.parent.parent if in_folder else f.parent].append(f)
-    if len(homes)>1:
-        raise Refusal(f'{printable(src)}: shards of {len(homes)} data sets, in '
-                      f'{" and ".join(sorted(printable(o) for o in homes))}; give one of these folders')
-    if '' in shards and len(shards)>1:
-        raise Refusal(f'{printable(shards[""][0])}: its name says no split, as those of other shards do; '
-                      'a name is such as train-00000-of-00294.parquet')
+    listed = ' and '.join(sorted(map(str, homes)))
+    with reading(src):
+        require(len(homes)<2, f'shards of {len(homes)} data sets, in {listed}; give one of these folders')
+        odd = [f.name for f in shards.get('', ())][:1]
+        require('' not in shards or len(shards)<2, f'the name of {", ".join(odd)} says no split, those of others do; '
+                'a name is such as train-00000-of-00294.parquet')
     return {split or 'train':found for split,found in shards.items()}
 
 # %% ../../nbs/engine/shards.ipynb #614aecea
@@ -78,8 +78,7 @@ def _walk_columns(fields, above=()):
     "{names that lead to it: type} of the columns, those inside of structs too"
     found = {}
     for o in fields:
-        if (*above, o.name) in found:
-            raise ValueError(f'two columns called {o.name}')
+        require((*above, o.name) not in found, f'two columns called {o.name}')
         kind = getattr(o.type, 'storage_type', o.type) # of an extension type
         if str(kind).startswith('dictionary'):
             kind = kind.value_type
@@ -96,23 +95,21 @@ def _find_picture(columns):
     for name in _PICTURES:
         if (name,) in columns:
             found = [o for o in found if name==o[0]]
-            if not found:
-                raise ValueError(f'column {name}: not bytes, but {columns[name,]}; a path is no picture')
+            require(found, f'column {name}: not bytes, but {columns[name,]}; a path is no picture')
             break
-    if not found or len({o[0] for o in found})>1 and not any(o in found[0] for o in _PICTURES):
-        listed = ', '.join('.'.join(o) for o in found or columns)
-        raise ValueError(f'expected one column of pictures, called image; there are: {listed}')
+    listed = ', '.join('.'.join(o) for o in found or columns)
+    clear = len({o[0] for o in found})==1 or found and any(o in found[0] for o in _PICTURES)
+    require(clear, f'expected one column of pictures, called image; there are: {listed}')
     return found[0]
 
 def _find_label(columns, names):
     "Names that lead to the labels, and what these are; `names` are the columns that the metadata calls labels"
     found = [o for name in _LABELS for o in columns if o[-1]==name] or [(o,) for o in names if (o,) in columns]
-    if not found:
-        listed = ', '.join(o[0] for o in columns if len(o)==1)
-        raise ValueError(f'expected the columns image and label; there are: {listed}')
-    kind = next((o for o in ('numbers','texts') if _is_kind(columns[found[0]], o)), None)
-    if kind is None:
-        raise ValueError(f'column {".".join(found[0])}: {columns[found[0]]}, but a label is a whole number or a text')
+    listed = ', '.join(o[0] for o in columns if len(o)==1)
+    require(found, f'expected the columns image and label; there are: {listed}')
+    where,column_type = '.'.join(found[0]),columns[found[0]]
+    kind = next((o for o in ('numbers','texts') if _is_kind(column_type, o)), '')
+    require(kind, f'column {where}: {column_type}, but a label is a whole number or a text')
     return found[0], kind
 
 # %% ../../nbs/engine/shards.ipynb #3a16f265
@@ -149,8 +146,8 @@ def _check_growth(about, path):
     "Raise ValueError if the rows of a shard become much larger than their file"
     size = os.path.getsize(path)
     becomes = max((about.row_group(i).total_byte_size for i in range(about.num_row_groups)), default=0)
-    if becomes>(1<<26)+50*size:
-        raise ValueError(f'{size:,} bytes that become {becomes:,}, too many for pictures and labels')
+    most = (1<<26)+50*size
+    require(becomes<=most, f'{size:,} bytes that become {becomes:,}, too many for pictures and labels')
 
 @reader('parquet footer')
 def read_footer(
@@ -179,8 +176,8 @@ def _to_label(value, column):
     if value is None or value!=value or value=='':
         return None
     text = isinstance(value, str)
-    if len(value)>199 if text else not float(value).is_integer():
-        raise ValueError(f'column {".".join(column)}: {str(value)[:20]!r} is neither a whole number nor a short text')
+    fits = len(value)<200 if text else float(value).is_integer()
+    require(fits, f'column {".".join(column)}: {str(value)[:20]!r} is neither a whole number nor a short text')
     if not text:
         value = int(value) if value>=0 else None
     return value
@@ -198,11 +195,11 @@ def _check_alike(parts):
     "Raise Refusal unless the shards have the same columns"
     (_,first,one),*others = parts
     for _,f,shard in others:
-        for what in ('image', 'label', 'kind', 'names'):
-            a,b = getattr(one, what),getattr(shard, what)
-            if a!=b and (what!='names' or a and b):
-                what = f'{what} {printable(b)[:99]}, but {printable(a)[:99]} in {printable(first)}'
-                raise Refusal(f'{printable(f)}: {what}')
+        with reading(f):
+            for what in ('image', 'label', 'kind', 'names'):
+                a,b = getattr(one, what),getattr(shard, what)
+                alike = a==b or what=='names' and not (a and b)
+                require(alike, f'{what} {str(b)[:99]}, but {str(a)[:99]} in {first}')
 
 def _name_classes(labels, names, seen):
     "{label: class} and {class: words} of labels that are numbers; `seen` are some (label, old file name)"
@@ -229,15 +226,15 @@ def _is_labelled(row): return row[0] is not None
 def _read_shards(src):
     "(split, file, footer, (label, old name) of each row) of the shards that are used; raises `Refusal`"
     shards = find_shards(src)
-    if 'train' not in shards:
-        raise Refusal(f'{printable(src)}: no training shards; they have names such as train-00000-of-00294.parquet')
+    with reading(src):
+        require('train' in shards, 'no training shards; they have names such as train-00000-of-00294.parquet')
     second = 'val' if 'val' in shards else 'test'
     parts = [(split, f, read_footer(f)) for split in ('train', second) for f in shards.get(split, [])]
     _check_alike(parts)
     read = [(*part, _read_rows(*part[1:])) for part in parts]
     used = [part for part in read if part[0]!='test' or any(map(_is_labelled, part[3]))]
-    if not any(_is_labelled(row) for *_,rows in used for row in rows):
-        raise Refusal(f'{printable(src)}: no row has a label')
+    with reading(src):
+        require(any(_is_labelled(row) for *_,rows in used for row in rows), 'no row has a label')
     return used
 
 # %% ../../nbs/engine/shards.ipynb #06a06b43
@@ -302,10 +299,9 @@ _PLAIN_CODE = set('''PROTO FRAME STOP MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE DIC
 def _check_instructions(data):
     "Raise ValueError for a pickle that does more than to hold data, or asks for much memory"
     for n,(o,value,_) in enumerate(pickletools.genops(data)):
-        if o.name not in _PLAIN_CODE or n>1<<20:
-            raise ValueError(f'instruction {n:,} is {o.name}')
-        if o.name.endswith('PUT') and not 0<=value<=n:
-            raise ValueError(f'it asks for memo cell {value:,}')
+        require(o.name in _PLAIN_CODE and n<=1<<20, f'instruction {n:,} is {o.name}')
+        if o.name.endswith('PUT'):
+            require(0<=value<=n, f'it asks for memo cell {value:,}')
 
 class PickledArray:
     "An array that a pickle holds: its bytes, and what is said of them"
@@ -322,8 +318,7 @@ class PickledArray:
         self.code,self.order = code,'F' if fortran else 'C'
 
     def __array__(self, dtype=None, copy=None):
-        if not re.fullmatch('[<>|=]?[uif][1248]', str(self.code)):
-            raise ValueError(f'an array of {printable(self.code)[:20]}')
+        require(re.fullmatch('[<>|=]?[uif][1248]', str(self.code)), f'an array of {str(self.code)[:20]}')
         return np.frombuffer(self.data, str(self.code)).reshape(self.shape, order=self.order)
 
 class _ArrayType:
@@ -355,8 +350,7 @@ class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         inside = re.fullmatch(r'numpy(\._?core)?(\.multiarray|\.numeric)?', module)
         key = f'numpy.{name}' if inside else f'{module}.{name}'
-        if key not in self.stand_ins:
-            raise ValueError(f'it wants to use {module}.{name}')
+        require(key in self.stand_ins, f'it wants to use {module}.{name}')
         return self.stand_ins[key]
 
 def unpickle(
@@ -425,8 +419,7 @@ def _to_list(value, kind, what):
     "A list of a pickle whose items are all of one type"
     if isinstance(value, PickledArray):
         value = np.asarray(value).tolist()
-    if not isinstance(value, list) or not all(isinstance(o, kind) for o in value):
-        raise ValueError(f'{what} are of a wrong type')
+    require(isinstance(value, list) and all(isinstance(o, kind) for o in value), f'{what} are of a wrong type')
     return value
 
 def _to_text(name):
@@ -453,8 +446,8 @@ def _parse_batch(data, name, kind, src):
         x,y,names = parse(data, kind, f'{src}: {name}')
         x = np.asarray(x)
         for what,numbers,most in ('pixels',x,255), ('labels',np.asarray(y),1<<16):
-            if numbers.size and not (numbers.dtype.kind in 'iu' and 0<=numbers.min()<=numbers.max()<=most):
-                raise ValueError(f'{what} that are no whole numbers from 0 to {most:,}')
+            fit = not numbers.size or numbers.dtype.kind in 'iu' and 0<=numbers.min()<=numbers.max()<=most
+            require(fit, f'{what} that are no whole numbers from 0 to {most:,}')
         x = x.astype(np.uint8, copy=False).reshape(len(y), 3, 32, 32).transpose(0,2,3,1)
         names = [_to_text(o) for o in names] if len(names)==len(y) else [f'{i:05d}.png' for i in range(len(y))]
         return x, y, [f'{i:05d}_{o}' for i,o in enumerate(names)]
@@ -486,14 +479,14 @@ def find_cifar(
     found = _read_cifar_files(src, wanted | {o for kind in _CIFARS for o in kind.meta})
     kind,ending = _recognise_cifar(found)
     lost = [o for o in kind.files if o+ending not in found]
-    if lost:
-        raise Refusal(f'{printable(src)}: {kind.name} without {lost[0]}; fetch it again')
+    with reading(src, 'fetch it again'):
+        require(not lost, f'{kind.name} without {", ".join(lost)[:99]}')
     labels = _read_cifar_names(found, kind, src)
     lists = dict(train=ImageList(), val=ImageList())
     for part,file in enumerate(kind.files):
         _,y,names = _parse_batch(found.pop(file+ending), file+ending, kind, src)
-        if y and not 0<=min(y)<=max(y)<len(labels):
-            raise Refusal(f'{printable(src)}: {file} has labels that are unknown; fetch it again')
+        with reading(src, 'fetch it again'):
+            require(not y or max(y)<len(labels), f'{file} has labels that are unknown')
         for i,(c,name) in enumerate(zip(y, names)):
             lists['val' if file in kind.val else 'train'].add(f'{file+ending}/{name}', labels[c], part, i)
     classes = check_classes(lists['train'], '', lists['val'], '', lambda path: str(src))
