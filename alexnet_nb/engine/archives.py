@@ -6,7 +6,7 @@
 __all__ = ['find_form', 'open_tar', 'find_fault', 'find_fault_of_name', 'read_tar', 'read_files', 'read_zip', 'read_from_zip']
 
 # %% ../../nbs/engine/archives.ipynb #2cce8356
-import bz2, gzip, io, lzma, os, re, stat, struct, tarfile, zipfile, zlib
+import bz2, io, lzma, os, re, stat, struct, tarfile, zipfile, zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,32 +18,52 @@ _FREE = 3<<29       # Bytes that any file may grow to
 _RATIO = 200        # Growth that is allowed beyond
 _DICTIONARY = 1<<28 # Bytes of memory for xz
 
-class _XzReader(io.RawIOBase):
-    "What an xz file holds; one or several streams"
-    def __init__(self, file):
-        self.file,self.xz = file, lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_DICTIONARY)
-        self.rest = b''
+class _Gunzip:
+    "The decompressor of zlib, used like those of lzma and bz2"
+    def __init__(self):
+        self.zlib = zlib.decompressobj(31)
+
+    def decompress(self, data, n):
+        return self.zlib.decompress(self.zlib.unconsumed_tail+data, n)
+
+    @property
+    def eof(self):
+        return self.zlib.eof
+    @property
+    def unused_data(self):
+        return self.zlib.unused_data
+    @property
+    def needs_input(self):
+        return not self.zlib.unconsumed_tail
+
+def _unxz(): return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_DICTIONARY)
+
+_UNPACKERS = {b'\x1f\x8b':_Gunzip, b'\xfd7zXZ\0':_unxz, b'BZh':bz2.BZ2Decompressor}
+
+class _Streams(io.RawIOBase):
+    "What a compressed file holds: one stream, or several with zeros behind them"
+    def __init__(self, file, make):
+        self.file,self.make = file,make
+        self.stream,self.rest = make(),b''
 
     def readable(self):
         return True
 
     def readinto(self, buffer):
         while True:
-            if self.xz.eof: # perhaps another stream follows, after zeros
-                self.rest = self.xz.unused_data.lstrip(b'\0') or self.file.read(1<<16).lstrip(b'\0')
+            if self.stream.eof:
+                self.rest = self.stream.unused_data.lstrip(b'\0') or self.file.read(1<<16).lstrip(b'\0')
                 if not self.rest:
                     return 0
-                self.xz = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_DICTIONARY)
-            if self.xz.needs_input and not self.rest:
+                self.stream = self.make()
+            if self.stream.needs_input and not self.rest:
                 self.rest = self.file.read(1<<16)
-                require(self.rest, 'the compressed file ends too early')
-            data = self.xz.decompress(self.rest, len(buffer))
-            self.rest = b''
+            given,self.rest = self.rest,b''
+            data = self.stream.decompress(given, len(buffer))
             if data:
                 buffer[:len(data)] = data
                 return len(data)
-
-_OPENERS = {b'\x1f\x8b':gzip.open, b'\xfd7zXZ\0':lambda f: io.BufferedReader(_XzReader(f)), b'BZh':bz2.open}
+            require(given or self.stream.eof, 'the compressed file ends too early')
 
 class _Unpacked:
     "A compressed file as it is when it is unpacked, read from its start to its end"
@@ -78,7 +98,7 @@ def find_form(
             raise Refusal(f'{path}: {kind} is not read; unpack it and give the folder, or a .zip, .tar or .tar.xz')
     if start[:4] in (b'PK\3\4', b'PK\5\6') or path.suffix.lower()=='.zip':
         return 'zip'
-    return 'packed' if any(map(start.startswith, _OPENERS)) else 'tar'
+    return 'packed' if any(map(start.startswith, _UNPACKERS)) else 'tar'
 
 @contextmanager
 def open_tar(
@@ -88,10 +108,9 @@ def open_tar(
     with open_file(path) as f, reading(f'{path}: damaged or incomplete archive', 'fetch it again'):
         start = f.read(8)
         f.seek(0)
-        for mark,opener in _OPENERS.items():
+        for mark,make in _UNPACKERS.items():
             if start.startswith(mark):
-                with opener(f) as unpacked:
-                    yield _Unpacked(unpacked, f), 1<<62
+                yield _Unpacked(io.BufferedReader(_Streams(f, make), 1<<16), f), 1<<62
                 return
         yield f, os.fstat(f.fileno()).st_size
 
