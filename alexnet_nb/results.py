@@ -63,13 +63,19 @@ def match_classes(
         return _match_by_order(model, pack)
     for ours,theirs in ((wnids, pack.wnids), (names, pack.names), (names, pack.wnids)):
         columns = _find_places(ours, theirs)
-        if columns:
+        if columns and not _are_strangers(model, pack, columns):
             return _describe_match(columns, model.n_classes, pack)
     ours = names or wnids
     odd = next((o for o in pack.names if o not in ours), None)
     why = 'two of them have the same name' if odd is None else f'{odd!r} is none of them'
     raise Refusal(f'{pack.path}: its {pack.n_classes} classes are not those of the network ({ours[0]!r} and so on, '
                   f'{len(ours)}): {why}; an error would mean nothing')
+
+def _are_strangers(model, pack, columns):
+    "Does no class have the same words on both sides? Folders such as 0, 1, 2 say little"
+    if model.names in (None, getattr(model, 'wnids', None)) or pack.names==pack.wnids:
+        return False
+    return all(model.names[c]!=o for c,o in zip(columns, pack.names))
 
 def _match_by_order(model, pack):
     "Find the outputs of a network that does not name its classes"
@@ -205,7 +211,7 @@ def show_filters(
         left = i%cols*step+1
         sheet[top:top+step-1, left:left+step-1] = kernel.permute(1,2,0)
     fig,(ax,) = new_axes(figsize=(cols*.45, rows*.45))
-    ax.imshow(sheet, interpolation='nearest')
+    ax.imshow(sheet.nan_to_num().numpy(), interpolation='nearest')
     ax.axis('off')
     if model.spec.layers[1].groups==2: # the network has two columns
         ax.axhline(rows//2*step, color='k', lw=1)
@@ -250,8 +256,7 @@ def show_top5(
 ):                      # A matplotlib figure
     "Pictures with their five most likely classes as bars, the right one red (Figure 4, left)"
     shown = min(len(probs), most)
-    if not shown:
-        raise Refusal('there are no pictures to show')
+    assert shown, 'there are no pictures to show'
     cols = min(cols, shown)
     rows = -(-shown//cols)
     fig,axes = new_axes(2*rows, cols, figsize=(2.6*cols, 3.6*rows), height_ratios=[2,1]*rows)
