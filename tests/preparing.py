@@ -2,8 +2,7 @@
 
 python preparing.py SRC DST STORAGE PLACE says 'ready', waits for a line, and begins. PLACE is the end of a file's name and
 a number: `meta.json+2` kills this process at the second thing that it does with a file after the first with a file of
-that name: opening it for writing, renaming, or removing. `rmtree` stands for the removal of a folder. With the PLACE
-`never` the preparation takes a few seconds, so that others can kill it."""
+that name: opening it for writing, renaming, or removing. With the PLACE `never` the preparation takes a few seconds, so that others can kill it."""
 import os, signal, sys, time
 from alexnet_nb.data import prepare
 from alexnet_nb.engine import packing
@@ -20,7 +19,7 @@ def changed(event, args):
         return [args[0]] if writes else []
     if event=='os.rename':
         return args[:2]
-    if event in ('os.remove','shutil.rmtree'):
+    if event=='os.remove':
         return args[:1]
     return []
 
@@ -29,7 +28,7 @@ def watch(event, args):
     files = [os.fsdecode(o) for o in changed(event, args) if not isinstance(o, int)]
     if not files:
         return
-    here = any(o.endswith('/'+name) for o in files) or name=='rmtree' and event=='shutil.rmtree'
+    here = any(o.endswith('/'+name) for o in files)
     if seen or here:
         seen += 1
     if seen>int(after):
