@@ -426,8 +426,9 @@ def header(
     model, # An AlexNet
 )->dict:   # Strings
     "What a file must say so that a network can be rebuilt from it: spec, sizes, names"
-    d = dict(spec=json.dumps(asdict(get_spec(model.spec))), n_classes=model.n_classes, width=model.width, size=model.size,
-             side=model.side, names=json.dumps(model.names), wnids=json.dumps(model.wnids))
+    spec = json.dumps(asdict(get_spec(model.spec))) # a 1 for a 1.0 would be another file
+    d = dict(spec=spec, n_classes=model.n_classes, width=model.width, size=model.size, side=model.side,
+             names=json.dumps(model.names), wnids=json.dumps(model.wnids))
     return {'alexnet_nb':'1', **{k:str(v) for k,v in d.items()}}
 
 def save_weights(

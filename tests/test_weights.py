@@ -1,7 +1,8 @@
 "Files of weights as they are found: wrapped in anything, of any age, of other programs, damaged, no weights at all"
-import io, json, os, pickle, resource, struct, zipfile
+import hashlib, io, json, os, pickle, resource, struct, threading, zipfile
 from argparse import Namespace
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np, pytest, torch
 from torchvision.models import alexnet
@@ -395,3 +396,78 @@ def test_same_graph(tmp_path):
     m = AlexNet('code2012', 3, .02, 64, seed=0)
     graphs = [export_onnx(m, tmp_path/f'{i}.onnx').read_bytes() for i in range(3)]
     assert len(set(graphs))==1
+
+# --- addresses
+
+@pytest.fixture
+def server(tmp_path, monkeypatch, net):
+    "A server of a file of weights; `breaks` says after how many bytes it hangs up, `ranges` whether it can go on"
+    torch.save(named(net), tmp_path/'w.pth')
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args): pass
+        def do_GET(self):
+            o = self.server
+            given = self.headers.get('Range')
+            begin = int(given[6:-1]) if given and o.ranges and self.headers.get('If-Range', o.tag)==o.tag else 0
+            o.asked.append((given, begin))
+            self.send_response(206 if begin else 200)
+            if begin: self.send_header('Content-Range', f'bytes {begin}-{len(o.data)-1}/{len(o.data)}')
+            if o.tag: self.send_header('ETag', o.tag)
+            self.send_header('Content-Length', str(len(o.data)-begin))
+            self.end_headers()
+            self.wfile.write(o.data[begin:o.breaks])
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    server.handle_error = lambda *_: None
+    server.data,server.asked,server.breaks,server.ranges,server.tag = (tmp_path/'w.pth').read_bytes(),[],None,True,'"1"'
+    server.url = f'http://127.0.0.1:{server.server_port}/w.pth'
+    server.sha256 = hashlib.sha256(server.data).hexdigest()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path/'home'))
+    yield server
+    server.shutdown()
+
+def cache(folder): return sorted(o.name for o in (folder/'home').rglob('*') if o.is_file())
+
+@pytest.mark.parametrize('tag', ['"1"', None, 'W/"1"'])
+def test_gone_on(server, tmp_path, net, tag):
+    "A download that breaks off goes on where it was"
+    server.breaks,server.tag = 50_000,tag
+    assert 'the connection ended after 50,000 of' in refusal(lambda: load_weights(server.url, sha256=server.sha256))
+    assert cache(tmp_path)==['w.pth.begun', 'w.pth.partial']
+    server.breaks = None
+    assert torch.equal(load_weights(server.url, sha256=server.sha256).fc8.bias, net.fc8.bias)
+    assert server.asked[-1]==('bytes=50000-', 50_000) and cache(tmp_path)==['w.pth']
+
+def test_killed_at_the_end(server, tmp_path, net):
+    "All bytes are there, but not yet under the name of the file"
+    server.breaks = 50_000
+    refusal(lambda: load_weights(server.url))
+    next((tmp_path/'home').rglob('w.pth.partial')).write_bytes(server.data)
+    assert torch.equal(load_weights(server.url).fc8.bias, net.fc8.bias) and len(server.asked)==1
+    assert cache(tmp_path)==['w.pth']
+
+def test_begun_anew(server, tmp_path, net):
+    "A server without ranges, and one that has another file by now, send all of it"
+    for o in (dict(ranges=False), dict(tag='"2"')):
+        server.breaks,server.ranges,server.tag = 50_000,True,'"1"'
+        refusal(lambda: load_weights(server.url, sha256=server.sha256))
+        server.breaks = None
+        for k,v in o.items(): setattr(server, k, v)
+        assert torch.equal(load_weights(server.url, sha256=server.sha256).fc8.bias, net.fc8.bias)
+        assert server.asked[-1]==('bytes=50000-', 0)
+        next((tmp_path/'home').rglob('w.pth')).unlink()
+
+def test_kept(server, tmp_path, net, capsys):
+    "What is whole stays, whatever was expected; without a checksum and without encryption its own is said"
+    for wrong in ('x', '', 'g'*64, server.sha256+'0', 7):
+        assert '8 to 64 digits' in refusal(lambda: load_weights(server.url, sha256=wrong))
+    assert not server.asked and not cache(tmp_path)
+    text = refusal(lambda: load_weights(server.url, sha256='0'*64))
+    assert 'not the file that was meant' in text and cache(tmp_path)==['w.pth.'+server.sha256[:12]] and cache(tmp_path)[0] in text
+    assert torch.equal(load_weights(server.url).fc8.bias, net.fc8.bias) and server.sha256 in capsys.readouterr().err
+    n = len(server.asked)
+    refusal(lambda: load_weights(server.url, sha256='0'*64))
+    load_weights(server.url, sha256=server.sha256.upper())
+    server.data = b'<html>'+bytes(99)
+    text = refusal(lambda: load_weights(server.url.replace('w.pth', 'page.pth')))
+    assert len(server.asked)==n+1 and 'page.pth' in text and 'page.pth' in cache(tmp_path) and 'w.pth' in cache(tmp_path)

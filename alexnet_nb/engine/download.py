@@ -110,10 +110,11 @@ def _check_answer(url, answer, start):
 def _receive(url, partial):
     "Get a file, or what is missing of it, and append it to `partial`; the address where it was found"
     note = partial.with_suffix('.begun')
-    start,begun = 0,_Begun()
-    if partial.exists() and note.exists():
-        start,begun = partial.stat().st_size,read_json(note, _Begun)
-    download = _Download(url, start, begun.tag)
+    begun = read_json(note, _Begun) if note.exists() else _Begun()
+    start = partial.stat().st_size if partial.exists() and begun.total else 0
+    if start and start==begun.total: # the last process was killed when it had all
+        return url
+    download = _Download(url, start if start<(begun.total or 0) else 0, begun.tag)
     download.start()
     blocks = download.blocks()
     answer = next(blocks)
@@ -135,7 +136,6 @@ def _receive(url, partial):
     got = partial.stat().st_size
     if total is not None and got!=total:
         raise Refusal(f'{url}: the connection ended after {got:,} of {total:,} bytes; the same call goes on from there')
-    note.unlink()
     return answer.url
 
 # %% ../../nbs/engine/download.ipynb #7aecaa8e
@@ -159,6 +159,7 @@ def fetch(
         if not path.exists(): # the other one may have brought it
             partial = folder/f'{name}.partial'
             source = _receive(url, partial)
+            partial.with_suffix('.begun').unlink(missing_ok=True)
             got = sha256_file(partial)
             if sha256 and not got.startswith(sha256.lower()):
                 path = folder/f'{name}.{got[:12]}' # kept, but not taken for the file at this address
