@@ -74,7 +74,8 @@ def binaryproto(path):
 
 def series(path):
     signal = dict(logits=.1, common=.2, grad=.3, layers=dict(conv1=[1., 2.]))
-    run = dict(variant='code', seed=0, pack=DIGEST, steps=2, width=.5, size=64, n_classes=3, signal=signal, losses=[1., .5])
+    settings = dict(steps=2, width=.5, size=64, n_classes=3)
+    run = dict(variant='code', seed=0, pack=DIGEST, **settings, signal=signal, losses=[1., .5])
     write_text(path, (json.dumps(run)+'\n')*2)
 
 def text(**kw): return lambda path: write_text(path, json.dumps(kw))
@@ -138,7 +139,8 @@ def damaged(data):
     yield 'zeros', bytes(len(data))
     for n in [*range(min(100, len(data))), *range(1000, len(data), max(1000, len(data)//100))]:
         yield f'cut after {n} bytes', data[:n]
-    for text in (b'null', b'[]', b'{}', b'1', b'"x"', b'['*100_000, b'{"a":'*100_000, b'\xff\xfe{}', b'\n\n', b'[1'+b',1'*200_000+b']'):
+    deep = b'['*100_000, b'{"a":'*100_000, b'[1'+b',1'*200_000+b']'
+    for text in (b'null', b'[]', b'{}', b'1', b'"x"', b'\xff\xfe{}', b'\n\n', *deep):
         yield f'{text[:9]} and no more', text
         for part,put in parts(data)[:1]:
             yield f'{text[:9]} in its first part', put(text)
@@ -190,8 +192,8 @@ def test_no_file(kind, tmp_path, monkeypatch):
     make(path)
     data = path.read_bytes()
     path.unlink()
-    makes = [lambda: os.mkfifo(path), path.mkdir, lambda: path.symlink_to('none'), lambda: path.symlink_to(path), lambda: path.symlink_to('/dev/zero')]
-    for make in makes:
+    def link(to): return lambda: path.symlink_to(to)
+    for make in (lambda: os.mkfifo(path), path.mkdir, link('none'), link(path), link('/dev/zero')):
         make()
         with pytest.raises(Refusal) as e:
             READERS[kind](path, *args)

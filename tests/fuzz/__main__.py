@@ -13,7 +13,8 @@ from .strategies import jobs
 def explore(runner, strategy, number, calls, tell):
     "Do jobs that a seed chooses"
     @seed(number)
-    @settings(max_examples=calls, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=calls, database=None, deadline=None, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck))
     @given(strategy)
     def go(job): tell(job, runner.do(job))
     go()
@@ -48,7 +49,7 @@ def main():
     p = argparse.ArgumentParser(prog='python -m tests.fuzz', description=__doc__)
     p.add_argument('--minutes', type=float, default=1)
     p.add_argument('--kind', action='append', choices=[*KINDS], help='only this kind; may be given several times')
-    p.add_argument('--seed', type=int, default=random.randrange(1<<32), help='of the first round; each round takes the next')
+    p.add_argument('--seed', type=int, default=random.randrange(1<<32), help='of the first round; then the next')
     p.add_argument('--calls', type=int, default=40, help='of a round')
     p.add_argument('--again', help='a job that was printed: do it again')
     p.add_argument('--json', help='file for the counts')
@@ -68,8 +69,10 @@ def main():
                 if time.time()>end:
                     break
             number += 1
-    print(report.table(), f'seeds {args.seed} to {number}; longest {report.seconds} s, most memory {report.mb} MB', sep='\n')
+    print(report.table())
+    print(f'seeds {args.seed} to {number}; longest {report.seconds} s, most memory {report.mb} MB')
     if args.json:
-        Path(args.json).write_text(json.dumps(dict(counts=report.counts, seed=args.seed, found=[*report.found.values()])))
+        said = dict(counts=report.counts, seed=args.seed, found=[*report.found.values()])
+        Path(args.json).write_text(json.dumps(said))
 
 main()

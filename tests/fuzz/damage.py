@@ -5,9 +5,12 @@ are places all over it, in 65536ths."""
 import bz2, gzip, io, json, lzma, os, pickletools, re, shutil, struct, tarfile, zipfile, zlib
 
 # What stands where something else is expected
-VALUES = [None, True, 0, -1, 1, 1.5, 1e308, float('nan'), float('-inf'), 1<<31, (1<<53)+1, 1<<63, 10**30, '', 'x', '1', [], {}, [[]],
-          [0]*9, {'x':1}, '../../up', '/dev/zero', 'a\nb\x1b[2J', '\u202e', '\ud800', 'x'*300, '$\\frac{', 'DEEP', 'WIDE']
-WORDS = ['NaN', '-1', '0', '1e308', '1e-320', '9223372036854775808', 'inf', '', ' ', ',', '\t', '"', '\0', 'null', 'é', '\u2028', '../up', 'x'*70_000]
+VALUES = [
+    None, True, 0, -1, 1, 1.5, 1e308, float('nan'), float('-inf'), 1<<31, (1<<53)+1, 1<<63, 10**30, '', 'x', '1', [],
+    {}, [[]], [0]*9, {'x':1}, '../../up', '/dev/zero', 'a\nb\x1b[2J', '\u202e', '\ud800', 'x'*300, '$\\frac{',
+    'DEEP', 'WIDE']
+WORDS = ['NaN', '-1', '0', '1e308', '1e-320', '9223372036854775808', 'inf', '', ' ', ',', '\t', '"', '\0', 'null', 'é',
+         '\u2028', '../up', 'x'*70_000]
 SIZES = [0, 1, 255, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000, (1<<63)-1, 1<<63, (1<<64)-1]
 ENCODINGS = ['utf-16', 'utf-32', 'utf-8-sig', 'latin-1', 'cp1252', 'utf-7']
 DEEP = 100_000
@@ -205,8 +208,10 @@ def whole(module):
     def parts(data): yield module.decompress(data), module.compress
     return parts
 
-KINDS = {b'\x89PNG':png_parts, b'\xff\xd8\xff':jpeg_parts, b'RIFF':riff_parts, b'II*\0':tiff_parts, b'MM\0*':tiff_parts, b'\x1f\x8b':whole(gzip),
-         b'\xfd7zXZ':whole(lzma), b'BZh':whole(bz2), b'PK\3\4':zip_parts, b'\x93NUMPY':npy_parts, b'PAR1':parquet_parts, b'\x80':pickle_parts}
+KINDS = {
+    b'\x89PNG':png_parts, b'\xff\xd8\xff':jpeg_parts, b'RIFF':riff_parts, b'II*\0':tiff_parts, b'MM\0*':tiff_parts,
+    b'\x1f\x8b':whole(gzip), b'\xfd7zXZ':whole(lzma), b'BZh':whole(bz2), b'PK\3\4':zip_parts,
+    b'\x93NUMPY':npy_parts, b'PAR1':parquet_parts, b'\x80':pickle_parts}
 
 def parts(data):
     "What a file consists of, as far as it can be told"
@@ -230,8 +235,8 @@ def inside(data, which, *damage):
     part,put = found[which%len(found)]
     return put(damage_bytes(part, *damage))
 
-BYTES = dict(flip=flip, fill=fill, cut=cut, behead=behead, insert=insert, remove=remove, repeat=repeat, swap=swap, number=number, word=word,
-             encode=encode, lines=lines, json=change_json, inside=inside)
+BYTES = dict(flip=flip, fill=fill, cut=cut, behead=behead, insert=insert, remove=remove, repeat=repeat, swap=swap,
+             number=number, word=word, encode=encode, lines=lines, json=change_json, inside=inside)
 
 def damage_bytes(data, name, *args):
     "Damaged bytes; the same where the damage is not possible"
@@ -254,7 +259,7 @@ FILES = dict(
     delete=lambda path: path.unlink(),
     folder=lambda path: replace(path, path.mkdir),
     fifo=lambda path: replace(path, lambda: os.mkfifo(path)),
-    link=lambda path, to: replace(path, lambda: path.symlink_to(to.replace('~', os.environ.get('OUTSIDE', '.')))),
+    link=lambda path, to: replace(path, lambda: path.symlink_to(to.replace('~', os.environ['OUTSIDE']))),
     grow=grow, # without taking room on the disk
     rename=lambda path, name: path.rename(path.with_name(name)),
     copy=lambda path, name: shutil.copy(path, path.with_name(name)),

@@ -1,5 +1,5 @@
 "The kinds of things that are damaged, what is done with them, and what must hold afterwards"
-import filecmp, json
+import filecmp
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +23,14 @@ def same_files(a, b):
 
 def check_pack_made(sample, box, job):
     "A pack agrees with itself, and of a PNG nothing counts that is damaged"
-    from alexnet_nb.data import Pack, check_pack
+    from alexnet_nb.data import Pack
     if not (box/'out').exists():
         return ''
     pack = Pack(box/'out')
     pack.verify()
-    check_pack(pack)
-    raw = all(o[1] in ('flip','fill','cut','behead','remove','swap') for o in job['damage']) and pack.meta['storage']=='raw'
-    if job['kind']=='pictures' and job['sample'] in ('png','palette','deep') and raw:
+    pack.check()
+    blind = all(o[1] in ('flip','fill','cut','behead','remove','swap') for o in job['damage'])
+    if blind and job['sample'] in ('png','palette','deep') and pack.meta['storage']=='raw':
         from alexnet_nb.data import read_square
         known = {read_square(o, 32)[0].tobytes() for o in sample.rglob('*.p*') if o.is_file()}
         squares = [x.tobytes() for split in pack.counts for x in pack.images(split)]
@@ -49,33 +49,36 @@ def check_verified(sample, box, job):
     "`--verify` does not pass over a file that differs"
     if '--verify' not in KINDS[job['kind']].calls[job['call']]:
         return ''
-    covered = json.loads((sample/'in/meta.json').read_text())['sha256']
-    differ = [o for o in covered if not filecmp.cmp(sample/'in'/o, box/'in'/o, shallow=False)]
-    return f'{differ[0]} differs, and --verify says nothing' if differ else ''
+    names = [o.name for o in (sample/'in').iterdir()]
+    _,differ,missing = filecmp.cmpfiles(sample/'in', box/'in', names, shallow=False)
+    return f'{differ+missing} differ, and --verify says nothing' if differ+missing else ''
 
-prepare = 'alexnet_prepare {} out --size 32 --workers 1 --max_bad 1'
-kinds = [
-    Kind('pictures', samples.make_pictures, (prepare.format('in'), prepare.format('in')+' --storage jpeg', 'read_squares in',
-                                             'alexnet_predict {common}/run FIRST --out p.png --views 1 --device cpu'), check_pack_made),
-    Kind('folders', samples.make_folders, (prepare.format('in'),), check_pack_made),
-    Kind('archives', samples.make_archives, (prepare.format('FIRST'),), check_pack_made),
-    Kind('ilsvrc', samples.make_ilsvrc, (prepare.format('in'),), check_pack_made),
-    Kind('kaggle', samples.make_kaggle, (prepare.format('in'),), check_pack_made),
-    Kind('parquet', samples.make_parquet, (prepare.format('in'),), check_pack_made),
-    Kind('cifar', samples.make_cifar, (prepare.format('in'),), check_pack_made),
+PREPARE = 'alexnet_prepare {} out --size 32 --workers 1 --max_bad 1'
+PREDICT = 'alexnet_predict {} {} --out p.png --views 1 --device cpu'
+KINDS = {o.name:o for o in [
+    Kind('pictures', samples.make_pictures, (
+        PREPARE.format('in'), PREPARE.format('in')+' --storage jpeg', 'read_squares in',
+        PREDICT.format('{common}/run', 'FIRST')), check_pack_made),
+    Kind('folders', samples.make_folders, (PREPARE.format('in'),), check_pack_made),
+    Kind('archives', samples.make_archives, (PREPARE.format('FIRST'),), check_pack_made),
+    Kind('ilsvrc', samples.make_ilsvrc, (PREPARE.format('in'),), check_pack_made),
+    Kind('kaggle', samples.make_kaggle, (PREPARE.format('in'),), check_pack_made),
+    Kind('parquet', samples.make_parquet, (PREPARE.format('in'),), check_pack_made),
+    Kind('cifar', samples.make_cifar, (PREPARE.format('in'),), check_pack_made),
     Kind('partial', samples.make_partial, ('RESUME',), check_resumed),
-    Kind('pack', samples.make_packs, ('alexnet_prepare in --verify', 'alexnet_eval {common}/run --pack in --device cpu',
-                                      f'alexnet_train in --run new --steps 1 --epochs 1 {TRAIN}'), check_verified, 'new'),
-    Kind('run', samples.make_runs, (f'alexnet_train {{common}}/pack --run in --epochs 2 {TRAIN}', 'alexnet_eval in --pack {common}/pack --device cpu',
-                                    'alexnet_predict in {common}/picture.png --out p.png --views 1 --device cpu'), writes='in'),
-    Kind('weights', samples.make_weights, ('load_weights FIRST', 'load_weights FIRST', 'load_weights FIRST',
-                                           'alexnet_predict FIRST {common}/picture.png --out p.png --views 1 --device cpu'), writes='p.png'),
+    Kind('pack', samples.make_packs, (
+        'alexnet_prepare in --verify', 'alexnet_eval {common}/run --pack in --device cpu',
+        f'alexnet_train in --run new --steps 1 --epochs 1 {TRAIN}'), check_verified, 'new'),
+    Kind('run', samples.make_runs, (
+        *[f'alexnet_train {{common}}/pack --run in --epochs 2 {TRAIN}{o}' for o in (' --steps 5', ' --steps 5', '')],
+        'alexnet_eval in --pack {common}/pack --device cpu',
+        PREDICT.format('in', '{common}/picture.png')), writes='in'),
+    Kind('weights', samples.make_weights, (*['load_weights FIRST']*3, PREDICT.format('FIRST', '{common}/picture.png'))),
     Kind('series', samples.make_series, (samples.AUTOPSY,), writes='in'),
     Kind('figure1', samples.make_figure1, ('go_on {common}/cifar in',), writes='in'),
     Kind('arguments', samples.make_nothing, ('',)),
     Kind('readers', samples.make_readable, ('READER',)),
-    Kind('cards', samples.make_cards, ('table in', 'Card.load FIRST'))]
-KINDS = {o.name:o for o in kinds}
+    Kind('cards', samples.make_cards, ('table in', 'Card.load FIRST'))]}
 
 def make_samples(kind, folder):
     "Put the samples of a kind below a folder"
@@ -90,9 +93,9 @@ def words_of(job, box, common):
     "What is typed, or called, for a job"
     line = KINDS[job['kind']].calls[job['call']]
     if line=='RESUME':
-        line = prepare.format(samples.PARTIAL[job['sample'].rsplit('_', 1)[0]])
+        line = PREPARE.format(samples.PARTIAL[job['sample'].rsplit('_', 1)[0]])
     if line=='READER':
         from test_readers import EXAMPLES
-        return [job['sample'], 'in/'+EXAMPLES[job['sample']][0]]
+        return [job['sample'], box/'in'/EXAMPLES[job['sample']][0]]
     first = next((str(o.relative_to(box)) for o in sorted((box/'in').rglob('*')) if not o.is_dir()), 'in')
     return [first if o=='FIRST' else o for o in line.format(common=common).split()]

@@ -27,12 +27,14 @@ def make_pictures():
     "{kind of picture: files}"
     ims = [picture(i) for i in range(8)]
     deep = [Image.fromarray(np.asarray(o)[...,0].astype(np.uint16)*257) for o in ims]
-    makes = dict(png=lambda o: saved(o, 'PNG'), jpeg=lambda o: saved(o, 'JPEG'), progressive=lambda o: saved(o, 'JPEG', progressive=True),
-                 cmyk=lambda o: saved(o.convert('CMYK'), 'JPEG'), turned=lambda o: orientation(o, 6), gif=lambda o: saved(o.quantize(16), 'GIF'),
-                 palette=lambda o: saved(o.quantize(16), 'PNG', transparency=3), tiff=lambda o: saved(o, 'TIFF'),
-                 packed=lambda o: saved(o, 'TIFF', compression='tiff_lzw'), webp=lambda o: saved(o, 'WEBP'), bmp=lambda o: saved(o, 'BMP'))
+    makes = dict(
+        png=lambda o: saved(o, 'PNG'), jpeg=lambda o: saved(o, 'JPEG'), bmp=lambda o: saved(o, 'BMP'),
+        progressive=lambda o: saved(o, 'JPEG', progressive=True), cmyk=lambda o: saved(o.convert('CMYK'), 'JPEG'),
+        turned=lambda o: orientation(o, 6), webp=lambda o: saved(o, 'WEBP'), tiff=lambda o: saved(o, 'TIFF'),
+        packed=lambda o: saved(o, 'TIFF', compression='tiff_lzw'), gif=lambda o: saved(o.quantize(16), 'GIF'),
+        palette=lambda o: saved(o.quantize(16), 'PNG', transparency=3),
+        animated=lambda o: saved(o.quantize(16), 'GIF', save_all=True, append_images=ims[:2]))
     found = {k:name_classes(map(f, ims), k) for k,f in makes.items()}
-    found['animated'] = name_classes((saved(o.quantize(16), 'GIF', save_all=True, append_images=ims[:2]) for o in ims), 'gif')
     found['deep'] = name_classes((saved(o, 'PNG') for o in deep), 'png')
     return {k:{f'in/{n}':b for n,b in o.items()} for k,o in found.items()}
 
@@ -44,14 +46,17 @@ def zipped(files):
 
 def make_archives():
     files = {f'{split}/{k}':b for split in ('train','val') for k,b in pngs().items()}
-    return {k:{f'in/a.{k}':tar(files, mode)} for k,mode in [('tar','w'), ('tar.gz','w:gz'), ('tar.xz','w:xz'), ('tar.bz2','w:bz2')]} | {'zip':{'in/a.zip':zipped(files)}}
+    modes = {'tar':'w', 'tar.gz':'w:gz', 'tar.xz':'w:xz', 'tar.bz2':'w:bz2'}
+    return {k:{f'in/a.{k}':tar(files, mode)} for k,mode in modes.items()}|dict(zip={'in/a.zip':zipped(files)})
 
 def make_folders():
     "Layouts of folders, with names from the field"
     files = pngs()
     def under(*names): return {f'in/{n}/{k}':b for n in names for k,b in files.items()}
-    return dict(plain=under('.'), splits=under('train', 'val', 'test'), words=under('Training', 'Validation'), flat={**under('train'), 'in/test/1.png':files['dog/0.png']},
-                deep=under('set/seg_train/seg_train', 'set/seg_test/seg_test'), numbers={f'in/{i%4}/{i}.png':b for i,b in enumerate(files.values())})
+    return dict(plain=under('.'), splits=under('train', 'val', 'test'), words=under('Training', 'Validation'),
+                flat={**under('train'), 'in/test/1.png':files['dog/0.png']},
+                deep=under('set/seg_train/seg_train', 'set/seg_test/seg_test'),
+                numbers={f'in/{i%4}/{i}.png':b for i,b in enumerate(files.values())})
 
 def challenge(**kw):
     numbers = iter(range(99))
@@ -69,7 +74,8 @@ def make_parquet(folder):
     rows = [dict(image=dict(bytes=b, path=k), label=k[:3]) for k,b in pngs().items()]
     for name in ('texts', 'numbers'):
         (folder/name/'in').mkdir(parents=True)
-        pq.write_table(pa.Table.from_pylist([{**o, 'label':o['label'] if name=='texts' else i%2} for i,o in enumerate(rows)]), folder/name/'in/train-0.parquet')
+        own = [o if name=='texts' else {**o, 'label':i%2} for i,o in enumerate(rows)]
+        pq.write_table(pa.Table.from_pylist(own), folder/name/'in/train-0.parquet')
 
 def make_cifar(folder):
     for name,binary in ('python',False), ('binary',True):
@@ -87,8 +93,9 @@ def field(k, v):
 
 def caffe_blob(t, old):
     dims = [1]*(4-t.ndim)+list(t.shape)
-    head = b''.join(field(i+1, n) for i,n in enumerate(dims)) if old else field(7, field(1, b''.join(map(varint, t.shape))))
-    return head+field(5, t.detach().numpy().tobytes())
+    old_head = b''.join(field(i, n) for i,n in enumerate(dims, 1))
+    new_head = field(7, field(1, b''.join(map(varint, t.shape))))
+    return (old_head if old else new_head)+field(5, t.detach().numpy().tobytes())
 
 def caffemodel(model, old):
     "A network as a .caffemodel, in the layout of 2014 or the one before"
@@ -97,15 +104,18 @@ def caffemodel(model, old):
         layer = getattr(model, l.name)
         blobs = [caffe_blob(t, old) for t in (layer.weight, layer.bias)]
         if old:
-            data += field(2, field(4, l.name)+field(5, 4 if l.kernel else 14)+b''.join(field(6, o) for o in blobs))
+            kind = 4 if l.kernel else 14
+            data += field(2, field(4, l.name)+field(5, kind)+b''.join(field(6, o) for o in blobs))
         else:
-            data += field(100, field(1, l.name)+field(2, 'Convolution' if l.kernel else 'InnerProduct')+b''.join(field(7, o) for o in blobs))
+            kind = 'Convolution' if l.kernel else 'InnerProduct'
+            data += field(100, field(1, l.name)+field(2, kind)+b''.join(field(7, o) for o in blobs))
     return data
 
 def state_dict(model):
     "The names of torchvision"
     places = 'features.0 features.3 features.6 features.8 features.10 classifier.1 classifier.4 classifier.6'.split()
-    return {f'{p}.{k}':getattr(getattr(model, l.name), k).detach().clone() for p,l in zip(places, model.spec.layers) for k in ('weight','bias')}
+    layers = {p:getattr(model, l.name) for p,l in zip(places, model.spec.layers)}
+    return {f'{p}.{k}':getattr(o, k).detach().clone() for p,o in layers.items() for k in ('weight','bias')}
 
 def make_weights(folder):
     import torch
@@ -125,9 +135,12 @@ def make_weights(folder):
     except Exception: # no onnx here
         pass
     sd = state_dict(small('torchvision', size=224))
-    forms = dict(plain=sd, half={k:v.half() for k,v in sd.items()}, model=dict(model=sd, epoch=3, optimizer={}), compiled={'_orig_mod.'+k:v for k,v in sd.items()},
-                 lightning={'pytorch-lightning_version':'2.5.0', 'state_dict':{'model.'+k:v for k,v in sd.items()}, 'hyper_parameters':{}},
-                 parallel=dict(epoch=90, arch='alexnet', best_acc1=torch.tensor(56.5), state_dict={'module.'+k:v for k,v in sd.items()}))
+    def under(prefix): return {prefix+k:v for k,v in sd.items()}
+    forms = dict(
+        plain=sd, half={k:v.half() for k,v in sd.items()}, model=dict(model=sd, epoch=3, optimizer={}),
+        compiled=under('_orig_mod.'),
+        lightning={'pytorch-lightning_version':'2.5.0', 'state_dict':under('model.'), 'hyper_parameters':{}},
+        parallel=dict(epoch=90, arch='alexnet', best_acc1=torch.tensor(56.5), state_dict=under('module.')))
     for k,v in forms.items():
         torch.save(v, at(k)/'w.pth')
     torch.save(sd, at('legacy')/'w.pth', _use_new_zipfile_serialization=False)
@@ -149,7 +162,9 @@ def shell(line, cwd):
 
 def make_common(folder):
     "A pack, a run and a picture that other samples use, and a pack of more pictures than a batch"
-    put(folder, {f'pictures/{k}':b for k,b in pngs(16).items()} | {f'many/{k}':b for k,b in pngs(150).items()} | {'picture.png':saved(picture(1), 'PNG')})
+    put(folder/'pictures', pngs(16))
+    put(folder/'many', pngs(150))
+    put(folder, {'picture.png':saved(picture(1), 'PNG')})
     shell('alexnet_prepare pictures pack --size 72 --workers 1', folder)
     shell('alexnet_prepare many manypack --size 64 --workers 1', folder)
     shell(f'alexnet_train pack --run run --epochs 1 {TRAIN}', folder)
@@ -166,7 +181,8 @@ def make_runs(folder):
         (folder/name).mkdir(parents=True)
         shell(f'alexnet_train {common}/pack --run in --epochs 2 {TRAIN} {options}', folder/name)
 
-AUTOPSY = 'alexnet_reproduce autopsy {common}/manypack --folder in --seeds 1 --steps 1 --width .02 --size 64 --only code --device cpu'
+AUTOPSY = ('alexnet_reproduce autopsy {common}/manypack --folder in --seeds 1 --steps 1 --width .02 --size 64 '
+           '--only code --device cpu')
 
 def make_series(folder):
     (folder/'autopsy').mkdir(parents=True)
@@ -187,6 +203,24 @@ def make_cards(folder):
     for name in ('demo', 'bench_lrn', 'figure1', 'autopsy_small'):
         (folder/name/'in').mkdir(parents=True)
         shutil.copy(cards/f'{name}.json', folder/name/'in')
+
+# --- Arguments
+
+ODD = [
+    '', ' ', '0', '-1', '1', '3', '64', '1.5', 'nan', '-inf', '1e308', '1e-320', '9'*25, '0x10', '1_000', '\u0663',
+    'x', 'é', 'caf\udce9', 'a\nb', '\x1b[2J', '\u202e', 'none', 'picture.png', 'pictures', 'pictures/cat', 'pack',
+    'pack/meta.json', 'run', 'run/model.safetensors', '.', '..', '../up', 'new/deep/er', 'fifo', 'link', 'fifo/x',
+    'a'*300, '/dev/null', '/dev/full', '/dev/stdout', '/proc/none', '~', '$HOME', '*', '%s', '{}', "'", 'cpu',
+    'cpu,cpu', 'cpu:7', 'cuda', 'cuda:9', 'meta', 'mps', 'xla', 'nope:0', 'http://127.0.0.1:1/x.pth',
+    'file:///etc/passwd', 'file:///none', 'ftp://x/y', 'https://', 'true', 'no', 'None', '[]', 'paper', 'caffe',
+    'torchvision', 'one_column', 'conv1=0', 'conv1=nan,fc8=1e999', 'conv9=1', '=', '90m', '-2h', 'bf16', 'tf32',
+    'jpeg', 'val', 'train', 'relu', 'lrn', 'step', 'out.json', 'out.png', 'out.xyz', 'out.pdf']
+BASE = dict(
+    alexnet_prepare='pictures out --size 32 --workers 1', alexnet_train=f'pack --run new --epochs 1 --steps 1 {TRAIN}',
+    alexnet_eval='run --pack pack --device cpu', alexnet_predict='run picture.png --out p.png --views 1 --device cpu',
+    alexnet_bench='lrn --quick --repeats 1 --steps 0 --batch_size 2 --width .05 --size 64 --device cpu --out b.json',
+    alexnet_doctor='pack --seconds 1 --width .02 --size 64 --batch_size 2 --device cpu --json d.json',
+    alexnet_reproduce='figure1 pictures --folder s --seeds 1 --max_epochs 1 --lr .01 --only relu --device cpu')
 
 def make_nothing(folder):
     "Odd arguments are given in a copy of the folder of `make_common`"
@@ -233,7 +267,7 @@ def make_partial(folder):
     for name,args in PARTIAL.items():
         for number in range(8):
             box = folder/f'{name}_{number}'
-            put(box, {f'in/{k}':b for k,b in pngs(24).items()} if name in ('folder','jpeg') else {'in/a.tar':tar(pngs(24))})
+            put(box/'in', {'a.tar':tar(pngs(24))} if 'tar' in args else pngs(24))
             os.utime(box/'in', (1e9, 1e9))
             if not interrupt(f'alexnet_prepare {args} out --size 32 --workers 1 --max_bad 1', box, 2+9*number):
                 shutil.rmtree(box)

@@ -1,4 +1,4 @@
-"A few seconds of fuzzing with fixed seeds; what was found before is done again. As long as you want: python -m tests.fuzz"
+"A few seconds of fuzzing with fixed seeds; what was found before is done again. For longer: python -m tests.fuzz"
 import json
 from pathlib import Path
 
