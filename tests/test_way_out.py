@@ -42,6 +42,8 @@ streams = {
     'full, too': (f'{predict} none.png 2>/dev/full', 2, 'table: out.csv', ''),
     'ascii':     (f'PYTHONIOENCODING=ascii {predict}', 0, r'd\xf6g', ''),
     'C':         (f'LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 NO_COLOR=1 {predict}', 0, r'\u65e5\u672c', ''),
+    'gone':      (f'mkdir gone; cd gone; rmdir ../gone; {predict}', 2, '', 'is not there any more'),
+    'windows':   (f'MPLBACKEND=nonsense {predict.replace("csv", "png")}', 0, 'picture: out.png', ''),
     'narrow':    ('COLUMNS=20 alexnet_predict --help', 0, 'usage', '')}
 
 def test_streams(place):

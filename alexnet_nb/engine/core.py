@@ -535,6 +535,8 @@ def _find_way_out(name, error):
         return 'interrupted; nothing half-written is left', 128+_heard[0]
     if lacks_memory(error):
         return 'out of memory', 2
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return 'this system allows no more threads; try a smaller --workers', 2
     no_room = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO
     if isinstance(error, OSError) and (error.filename is not None or error.errno in no_room):
         return f"{error.filename or 'disk'}: {error.strerror or str(error)}", 2
@@ -554,6 +556,17 @@ def expect_faults():
     name = Path(sys.argv[0]).name
     if name.startswith('alexnet_'):
         sys.excepthook = lambda kind, error, where: _say_why(name, error)
+@contextmanager
+def _silence():
+    "Do not show what other libraries warn of, such as a home that is read-only"
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 # %% ../../nbs/engine/core.ipynb #f6354056
 def command(
@@ -568,9 +581,7 @@ def command(
             return call(*args, **kw)
         _open_outputs()
         try:
-            with _heed_signals(), warnings.catch_warnings():
-                warnings.simplefilter('ignore')
-                logging.getLogger('matplotlib').setLevel(logging.ERROR) # it tells of a home that is read-only
+            with _heed_signals(), _silence():
                 call(**_read_arguments(f))
                 sys.stdout.flush()
         except SystemExit:

@@ -10,15 +10,19 @@ import os, signal, sys
 from contextlib import suppress
 
 # %% ../../nbs/engine/start.ipynb #b30c8abc
+def _end(why, code):
+    "End a command with one line"
+    name = os.path.basename(sys.argv[0])
+    with suppress(OSError):
+        os.write(2, f'{name}: {why}\n'.encode('utf-8', 'backslashreplace'))
+    os._exit(code)
+
 def leave_at_once(
     number:int, # Of the signal
     frame,      # Where Python was
 ):
     "What a signal does while nothing is done that could be lost"
-    name = os.path.basename(sys.argv[0])
-    with suppress(OSError):
-        os.write(2, f'{name}: interrupted\n'.encode('utf-8', 'backslashreplace'))
-    os._exit(128+number)
+    _end('interrupted', 128+number)
 
 def replace_actions(
     action, # Of a signal
@@ -45,5 +49,10 @@ def fill_gaps():
 def expect_interrupts():
     "While a command still imports what it needs, a signal ends it with one line"
     if os.path.basename(sys.argv[0]).startswith('alexnet_'):
+        os.environ['MPLBACKEND'] = 'agg' # a command opens no windows, whatever is set
         fill_gaps()
+        try:
+            os.getcwd()
+        except OSError: # PyTorch would end without a word of ours
+            _end('the folder that this shell is in is not there any more', 2)
         replace_actions(leave_at_once, (signal.SIG_DFL, signal.default_int_handler))
