@@ -379,7 +379,7 @@ def _gather(stream, most):
     chunk,size = [],0
     for i,file in islice(stream, most):
         chunk.append((i, file))
-        size += getattr(file, 'nbytes', None) or len(file) if hasattr(file, '__len__') else 0
+        size += len(file) if isinstance(file, bytes) else 0
         if size>_JOB//4:
             break
     return chunk
