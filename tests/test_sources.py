@@ -328,7 +328,7 @@ def header(name, size, kind=b'0'):
 def bombs():
     yield 'a header of 1,073,741,824 bytes', header('x', 1<<30, b'x')+bytes(1<<20)
     yield 'a header of 1,073,741,824 bytes', header('x', 1<<30, b'L')+bytes(1<<20)
-    yield 'members in', b''.join(header(f'{"ab"[i%2]}/{i}.png', 0) for i in range(100_010))
+    yield 'members in', b''.join(header(f'{"ab"[i%2]}/{i}.png', 0) for i in range(20_010))
     yield 'ends too early', header('a/1.png', 1<<40)+bytes(1000)
     yield 'damaged', header('x', 1000, b'x')+b'5 a=1\n'*80
     yield 'damaged', header('x', 30, b'x')+b'20 size=-99999999999\n'.ljust(512, b'\0')+header('a', 0)

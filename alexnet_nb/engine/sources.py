@@ -220,7 +220,7 @@ def _open_archive(src):
         return found, form
     with open_tar(src) as (f, end):
         for i,m in enumerate(read_tar(f, end)):
-            require(form=='tar' or i<100_000 or i*50<size, f'more than {i:,} members in {size:,} bytes')
+            require(form=='tar' or i<20_000 or i*50<size, f'more than {i:,} members in {size:,} bytes')
             path = found.add(m.name+'/'*m.isdir(), m.offset_data, m.size, '' if m.isdir() else find_fault(m))
             if path and _is_table(path, m.size):
                 f.seek(m.offset_data)
