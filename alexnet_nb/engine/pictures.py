@@ -237,20 +237,31 @@ def _load_jpeg(im, file, ended):
     require(not lacking, 'image file is truncated or damaged: pixels are missing')
 
 def _list_strips(im, data):
-    "The JPEGs of which a TIFF is made"
+    "The pieces of which a TIFF is made, as they are in the file"
     tags = im.tag_v2
-    tables = tags.get(347, b'')[:-2]
     places = zip(*(tags.get(a, tags.get(b, ())) for a,b in ((273, 324), (279, 325))))
-    strips = (data[at:at+n] for at,n in places)
-    return [tables+o[2:] if tables else o for o in strips if o[:2]==b'\xff\xd8']
+    return [data[at:at+n] for at,n in places]
+
+def _check_deflated(strip, im):
+    "Raise ValueError or zlib.error unless the checksum of compressed pixels is right"
+    stream,room = zlib.decompressobj(),4*im.height*(2+8*im.width)
+    while strip and not stream.eof and room>0:
+        room -= len(stream.decompress(strip, 1<<20))
+        strip = stream.unconsumed_tail
+    require(stream.eof, 'damaged TIFF: wrong length of its pixels')
 
 def _load_tiff(im, file, ended):
-    "Decode a TIFF; the JPEGs inside of it are looked at as others are"
-    strips = _list_strips(im, file.getvalue()) if im.info.get('compression')=='jpeg' else ()
+    "Decode a TIFF; its pieces are looked at as a JPEG or a PNG is"
+    compression,tables = im.info.get('compression', ''),im.tag_v2.get(347, b'')[:-2]
+    strips = _list_strips(im, file.getvalue()) if compression=='jpeg' or 'deflate' in compression else ()
     im.load()
     for strip in strips:
-        one = _Watched(_add_end(strip))
-        _load_jpeg(Image.open(one), one, one.getvalue()==strip)
+        if 'deflate' in compression:
+            _check_deflated(strip, im)
+        elif strip[:2]==b'\xff\xd8':
+            jpeg = tables+strip[2:] if tables else strip
+            one = _Watched(_add_end(jpeg))
+            _load_jpeg(Image.open(one), one, one.getvalue()==jpeg)
 
 # %% ../../nbs/engine/pictures.ipynb #476af24a
 _large = threading.Lock() # pictures of more than _MANY_PIXELS are decoded one at a time
