@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from msgspec import Meta
 
-from .engine.core import Refusal
+from .engine.core import Refusal, checked
 
 # %% ../nbs/06_augment.ipynb #73aac47f
 _Crops = Literal['image','chunk','']
@@ -23,6 +23,7 @@ _Unit = Annotated[float, Meta(gt=0, le=1e6)]
 _Strength = Annotated[float, Meta(ge=0, le=1e3)]
 _WORDS = dict(crops=get_args(_Crops), mean=get_args(_Mean), colour=get_args(_Colour))
 
+@checked
 @dataclass(frozen=True)
 class InputSpec:
     "How images reach the network: crops, mean and colour noise"
@@ -39,9 +40,6 @@ class InputSpec:
             v = getattr(self, k)
             if v not in words:
                 raise Refusal(f'InputSpec: {k}={v!r} is unknown; use one of {words}')
-        if self.unit<=0 or self.strength<0:
-            raise Refusal(f'InputSpec: unit={self.unit}, strength={self.strength}: '
-                          'unit must be above 0, strength 0 or more')
 
 PAPER = InputSpec()
 CODE2012 = InputSpec(crops='chunk', mean='centre', colour='std', shrink=True)
