@@ -153,7 +153,7 @@ def _link_all(path, step, best, keep):
 
 def _list_steps(path):
     "The checkpoints that were kept, newest first"
-    found = [o for o in path.glob('step-*.safetensors') if re.fullmatch(r'step-\d{6,9}', o.stem)]
+    found = [o for o in path.glob('step-*.safetensors') if o.is_file() and re.fullmatch(r'step-\d{6,9}', o.stem)]
     return sorted(found, key=lambda o: int(o.stem[5:]), reverse=True)
 
 # %% ../../nbs/engine/runs.ipynb #4e9e0f4b
