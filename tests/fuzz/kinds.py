@@ -1,5 +1,5 @@
 "The kinds of things that are damaged, what is done with them, and what must hold afterwards"
-import filecmp
+import filecmp, os, re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,8 @@ def check_pack_made(sample, box, job):
     pack = Pack(box/'out')
     pack.verify()
     pack.check()
+    if 'damage' not in job:
+        return ''
     blind = all(o[1] in ('flip','fill','cut','behead','remove','swap') for o in job['damage'])
     if blind and job['sample'] in ('png','palette','deep') and pack.meta['storage']=='raw':
         from alexnet_nb.data import read_square
@@ -36,6 +38,21 @@ def check_pack_made(sample, box, job):
         squares = [x.tobytes() for split in pack.counts for x in pack.images(split)]
         if not known.issuperset(squares):
             return 'a damaged PNG became a square'
+    return ''
+
+def check_tree(sample, box, job):
+    "No picture below a folder for tests is in the training set of a data set that has another folder for training"
+    from alexnet_nb.data import Pack
+    pack = Pack(box/'out')
+    pack.verify()
+    pack.check()
+    names = {o:(box/f'out/{o}_names.txt').read_text().splitlines() for o in pack.counts}
+    assert sum(map(len, names.values()))<=len(set(job['tree'])), 'more images than files'
+    tops = [o.split('/')[0] for o in job['tree']]
+    nested = any(map(os.path.isdir, (box/'in').glob('*/*/*')))
+    if any(re.match('(seg_)?train', o.lower()) for o in tops) and not nested:
+        leaked = [o for o in names['train'] if re.match('(in/)?(seg_)?test', o.lower())]
+        return f'tests in training: {leaked[:3]}' if leaked else ''
     return ''
 
 def check_resumed(sample, box, job):
@@ -76,6 +93,8 @@ KINDS = {o.name:o for o in [
     Kind('weights', samples.make_weights, (*['load_weights FIRST']*3, PREDICT.format('FIRST', '{common}/picture.png'))),
     Kind('series', samples.make_series, (samples.AUTOPSY,), writes='in'),
     Kind('figure1', samples.make_figure1, ('go_on {common}/cifar in',), writes='in'),
+    Kind('trees', samples.make_empty, (PREPARE.format('in'),), check_tree),
+    Kind('tables', samples.make_no_table, (PREPARE.format('in'),), check_pack_made),
     Kind('arguments', samples.make_nothing, ('',)),
     Kind('readers', samples.make_readable, ('READER',)),
     Kind('cards', samples.make_cards, ('table in', 'Card.load FIRST'))]}

@@ -94,7 +94,8 @@ def call_library(name, args):
         (own|files)[name](*args, *more)
         return 0, ''
     except Refusal as e:
-        named = name in own or printable(Path(args[0]).name) in str(e)
+        path = Path(args[0])
+        named = name in own or printable(path.name) in str(e) or f'{path.parent}/' in str(e) # one that lies beside it
         return (2, f'{name}: {e}') if named else (1, f'{name}: {e} (does not name the file)')
 
 def listing(folder):
@@ -177,6 +178,10 @@ def execute(job, folder, watch):
     os.environ.update(TMPDIR=str(box/'tmp'), OUTSIDE=str(box/'outside'))
     if job['kind']=='arguments':
         os.mkfifo('fifo')
+    for i,o in enumerate(job.get('tree', ())):
+        samples.put(here/'in', {o:samples.saved(samples.picture(i), 'PNG')})
+    for o in job.get('tables', ()):
+        samples.make_table(here/'in', **o)
     for which,*damage in job.get('damage', ()):
         spoil(here if job['kind']=='partial' else here/'in', which, *damage)
     name,*args = job.get('words') or words_of(job, here, folder/'samples/common')

@@ -77,6 +77,28 @@ def make_parquet(folder):
         own = [o if name=='texts' else {**o, 'label':i%2} for i,o in enumerate(rows)]
         pq.write_table(pa.Table.from_pylist(own), folder/name/'in/train-0.parquet')
 
+PNGS = list(pngs().values())
+COLUMNS = dict(
+    struct=lambda i: dict(bytes=PNGS[i%8], path=f'{i}.png'), bytes=lambda i: PNGS[i%8], broken=lambda i: b'no picture',
+    deep=lambda i: dict(a=dict(bytes=PNGS[i%8])), path=lambda i: f'../{i}.png', number=lambda i: i%3, one=lambda i: 7,
+    digits=lambda i: str(i%3), text=lambda i: 'ab'[i%2], float=lambda i: i%2+.0, half=lambda i: i%2+.5,
+    flag=lambda i: i%2==0, none=lambda i: None, some=lambda i: i%3 or None, list=lambda i: [i%2, 1-i%2],
+    below=lambda i: i%3-1, large=lambda i: 1<<62, long=lambda i: 'x'*5000, empty=lambda i: '', many=lambda i: i*997,
+    label=lambda i: dict(label=i%2), odd=lambda i: ['a\nb', '$x$', '\u202e', 'train'][i%4])
+
+def make_table(folder, name, columns, rows, metadata):
+    "A shard with these columns"
+    import pyarrow as pa, pyarrow.parquet as pq
+    table = pa.table({k:[COLUMNS[v](i) for i in range(rows)] for k,v in columns.items()})
+    if metadata is not None:
+        table = table.replace_schema_metadata({'huggingface':json.dumps(metadata)})
+    (folder/name).parent.mkdir(exist_ok=True)
+    pq.write_table(table, folder/name)
+
+def make_no_table(folder):
+    import pyarrow
+    make_empty(folder)
+
 def make_cifar(folder):
     for name,binary in ('python',False), ('binary',True):
         archives.cifar(folder/name/'in', n=10, binary=binary)
@@ -227,6 +249,8 @@ def make_nothing(folder):
     shutil.copytree(folder.parent/'common', folder/'all', ignore=shutil.ignore_patterns('many*'))
     (folder/'all/link').symlink_to('none')
     (folder/'all/in').mkdir()
+
+def make_empty(folder): (folder/'empty/in').mkdir(parents=True)
 
 def make_readable(folder):
     from test_readers import EXAMPLES

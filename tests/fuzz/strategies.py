@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from .damage import ENCODINGS, SIZES, VALUES, WORDS
 from .kinds import KINDS
-from .samples import BASE, ODD
+from .samples import BASE, COLUMNS, ODD
 
 places = st.one_of(st.integers(-64, 64), st.integers(1000, 65535))
 counts = st.one_of(st.integers(1, 16), st.sampled_from([100, 512, 4096, 100_000]))
@@ -64,9 +64,49 @@ def lines(draw, options):
             words[at:at] = draw(extra)
     return [command, *words]
 
+# --- Folders
+
+splits = st.sampled_from([
+    'train', 'Train', 'TRAINING', 'trainset', 'train_set', 'seg_train', 'training_set', 'train_images', 'val', 'dev',
+    'Validation', 'valid', 'eval', 'test', 'Test', 'testing', 'seg_test', 'test_set', 'TESTSET', 'holdout', 'extra'])
+classes = st.sampled_from([
+    'cat', 'dog', 'train', 'test', 'val', 'Testing', '0', '2', '10', '007', 'a b', 'é', 'caf\udce9', '$x$', 'x'*200,
+    'a\nb', '\u202egpj', '.hidden', 'n01440764', 'images', '-', '__MACOSX', 'train_test'])
+tops = st.one_of(st.just(['.']), st.lists(splits, max_size=3, unique=True).map(lambda o: ['train', *o]),
+                 st.lists(splits, min_size=1, max_size=3, unique=True))
+prefixes = st.sampled_from(['', '', '', '', 'data/', 'set/set/', 'my test/', 'train/'])
+lying = st.sampled_from(['readme.txt', 'labels.csv', 'train/loose.png', 'test/a.png', 'a.png', 'test/unknown/1.png'])
+loose = st.one_of(st.just([]), st.lists(lying, max_size=2))
+
+@st.composite
+def trees(draw):
+    "Paths of pictures: perhaps a folder of splits, a folder of classes in each, and files that lie about"
+    prefix,kinds = draw(prefixes),draw(st.lists(classes, min_size=1, max_size=4, unique=True))
+    pairs = [(top, c) for top in draw(tops) for c in kinds if draw(st.integers(0, 9))]
+    paths = [f'{prefix}{top}/{c}/{i}.png' for top,c in pairs for i in range(draw(st.integers(0, 3)))]
+    return paths+draw(loose)
+
+# --- Tables
+
+columns = st.sampled_from('image img picture label labels target y class fine_label path x'.split())
+shards = st.sampled_from([
+    'train-00000-of-00001.parquet', 'train-1.parquet', 'test-0.parquet', 'validation-0.parquet', 'a.parquet',
+    'train/0.parquet', 'val/0.parquet', 'my-Training-set.parquet', 'test_train.parquet'])
+kinds = st.sampled_from(sorted(COLUMNS))
+usual = st.fixed_dictionaries(dict(image=st.sampled_from(['struct', 'bytes', 'struct', 'deep']), label=kinds))
+schemas = st.one_of(usual, st.dictionaries(columns, kinds, min_size=1, max_size=5))
+features = st.fixed_dictionaries(dict(info=st.fixed_dictionaries(dict(features=st.dictionaries(columns, st.one_of(
+    values, st.fixed_dictionaries(dict(_type=st.just('ClassLabel'), names=st.one_of(values, st.lists(words))))))))))
+table = dict(name=shards, columns=schemas, rows=st.integers(0, 30), metadata=st.one_of(st.none(), values, features))
+tables = st.lists(st.fixed_dictionaries(table), min_size=1, max_size=3)
+
 def jobs(kind, runner):
     "Something to do with a damaged sample of a kind, or with odd arguments"
     job = dict(kind=st.just(kind), sample=st.sampled_from(runner.samples[kind]))
     if kind=='arguments':
         return st.fixed_dictionaries(job|dict(words=lines(runner.options), stop=st.just(4)))
+    if kind=='trees':
+        return st.fixed_dictionaries(job|dict(call=st.just(0), tree=trees()))
+    if kind=='tables':
+        return st.fixed_dictionaries(job|dict(call=st.just(0), tables=tables))
     return st.fixed_dictionaries(job|dict(call=st.integers(0, len(KINDS[kind].calls)-1), damage=damages))
