@@ -23,7 +23,7 @@ from .augment import CAFFE, CODE2012, PAPER, TORCHVISION, Augment, InputSpec
 from .data import square
 from .dropout import Dropout
 from alexnet_nb.engine.core import (Refusal, Table, convert, load_extra, mix, parse_json, printable, reader, reading,
-    write_bytes)
+    require, write_bytes)
 from .engine.download import check_digits, check_sha256, fetch, is_url
 from .engine.pickles import read_pth
 from alexnet_nb.engine.weights import (read_caffe, read_mean, read_onnx, read_safetensors, recognize,
@@ -63,8 +63,8 @@ class Layer:
             if word not in _WORDS_BETWEEN:
                 known = ', '.join(_WORDS_BETWEEN)
                 raise ValueError(f'{self.name}: {word!r} is unknown; after a layer there are {known}')
-            if not self.kernel and word not in ('relu', 'dropout'):
-                raise ValueError(f'{self.name}: {word} needs a map; there is none after a fully connected layer')
+            require(self.kernel or word in ('relu', 'dropout'),
+                    f'{self.name}: {word} needs a map; there is none after a fully connected layer')
 
 # %% ../nbs/08_model.ipynb #4fe841ab
 _Layers = Annotated[tuple[Layer,...], Meta(max_length=64)]
@@ -89,10 +89,9 @@ class Spec:
 
     def __post_init__(self):
         kinds = [l.kernel>0 for l in self.layers]
-        if not kinds or kinds!=sorted(kinds, reverse=True) or kinds[-1]:
-            raise ValueError(f'{self.name}: expected convolutions, then fully connected layers')
-        if len({l.name for l in self.layers})<len(kinds):
-            raise ValueError(f'{self.name}: two layers have the same name')
+        require(kinds and kinds==sorted(kinds, reverse=True) and not kinds[-1],
+                f'{self.name}: expected convolutions, then fully connected layers')
+        require(len({l.name for l in self.layers})==len(kinds), f'{self.name}: two layers have the same name')
 
     def _repr_markdown_(self): return _list_layers(self)._repr_markdown_()
     def __repr__(self): return f'{self.name}\n{_list_layers(self)}'
@@ -457,10 +456,9 @@ class _Header:
 
     def __post_init__(self):
         for names in (self.names, self.wnids):
-            if names is not None and len(names)!=self.n_classes:
-                raise ValueError(f'{len(names)} names for {self.n_classes} classes')
-        if 0<self.side<self.size:
-            raise ValueError(f'inputs of {self.size} pixels from squares of {self.side}')
+            require(names is None or len(names)==self.n_classes,
+                    f'{len(names or ())} names for {self.n_classes} classes')
+        require(not 0<self.side<self.size, f'inputs of {self.size} pixels from squares of {self.side}')
 
 def _parse_header(meta):
     spec = make_spec(parse_json(meta['spec']))
@@ -498,8 +496,8 @@ def _make_mean(mean, side):
         x = x.reshape(3).expand(side, side, 3)
     if x.numel()==side*side*3 and x.ndim==1:
         x = x.reshape(side, side, 3)
-    if x.shape!=(side,side,3) or not x.isfinite().all():
-        raise ValueError(f'mean image: expected ({side},{side},3) or 3 finite numbers, got {tuple(x.shape)}')
+    require(x.shape==(side,side,3) and x.isfinite().all(),
+            f'mean image: expected ({side},{side},3) or 3 finite numbers, got {tuple(x.shape)}')
     return x.contiguous()
 
 # %% ../nbs/08_model.ipynb #5d99c9bb
@@ -526,8 +524,7 @@ def read_weights(
 )->tuple:          # The network, a dict of the other tensors, the header
     "Read a file of ours; raises `Refusal` if it is not one"
     tensors,meta = read_safetensors(path)
-    if 'alexnet_nb' not in meta:
-        raise ValueError('safetensors, but not of this package (no spec in its header)')
+    require('alexnet_nb' in meta, 'safetensors, but not of this package (no spec in its header)')
     return _own_network(path, tensors, meta), tensors, meta
 
 # %% ../nbs/08_model.ipynb #b3fd2a12
@@ -535,8 +532,7 @@ def _fit_foreign(spec, sd):
     "A network from somebody else's numbers, whose shapes say how wide it is and for how many classes"
     own = {f'{l.name}.{p}':sd.get(f'{l.name}.{p}') for l in spec.layers for p in ('weight','bias')}
     missing = [k for k,v in own.items() if v is None]
-    if missing:
-        raise ValueError(f"the numbers do not fit: missing: {', '.join(missing[:3])}")
+    require(not missing, f"the numbers do not fit: missing: {', '.join(missing[:3])}")
     for l in spec.layers:
         dims = dict(weight=4 if l.kernel else 2, bias=1)
         for p,n in dims.items(): # Caffe's old blobs are (1,1,out,in) and (1,1,1,out)
@@ -558,8 +554,7 @@ def _identify_rows(rows, caffe=True):
         raise ValueError(f'expected 8 layers of 2 tensors, weights and biases; got {got[:80] or "none"}')
     sd = {f'{l}.{p}':t for l,pair in zip(_LAYERS, pairs) for p,t in zip(('weight','bias'), pair)}
     conv1,conv2 = sd['conv1.weight'],sd['conv2.weight']
-    if conv1.ndim!=4 or conv1.shape[1]!=3:
-        raise ValueError(f'expected conv1 (96,3,11,11), got {tuple(conv1.shape)}')
+    require(conv1.ndim==4 and conv1.shape[1]==3, f'expected conv1 (96,3,11,11), got {tuple(conv1.shape)}')
     if not caffe and conv2.shape[1:2]==conv1.shape[:1]:
         return _fit_foreign(SPECS['torchvision'], sd)
     sd['conv1.weight'] = conv1.flip(1) # blue, green, red
@@ -583,8 +578,8 @@ _NAMES = dict(caffe="Caffe's alexnet", caffenet='CaffeNet', torchvision="torchvi
 
 def _identify_names(tensors):
     "A network from tensors with the names that torchvision gives them, wherever in a file; and what it is"
-    if any(k.endswith('fc8.bias') for k in tensors):
-        raise ValueError('tensors of a network of this package, but not its spec; save_weights keeps both')
+    require(not any(k.endswith('fc8.bias') for k in tensors),
+            'tensors of a network of this package, but not its spec; save_weights keeps both')
     first = 'features.0.weight'
     places = [k.removesuffix(first) for k in tensors if f'.{k}'.endswith(f'.{first}')]
     def is_copy(place): # one that follows the weights slowly
@@ -635,8 +630,7 @@ def _find_file(path):
         if not path.is_dir():
             return path
         files = [path/o for o in ('model.safetensors','last.safetensors') if (path/o).exists()]
-        if not files:
-            raise ValueError('no weights in this folder (model.safetensors or last.safetensors)')
+        require(files, 'no weights in this folder (model.safetensors or last.safetensors)')
         return files[0]
 
 def _choose_reader(path):

@@ -14,8 +14,8 @@ from urllib.request import Request, urlopen
 
 import torch
 
-from alexnet_nb.engine.core import (Count, Refusal, blaming, printable, progress, read_json, reading, sha256_file,
-    write_text)
+from .core import (Count, Refusal, blaming, printable, progress, read_json, reading, require,
+    sha256_file, write_text)
 from .locks import lock_folder
 
 # %% ../../nbs/engine/download.ipynb #54f3e127
@@ -148,8 +148,8 @@ def fetch(
     with reading(f'{url} cannot be fetched'):
         parts = urlsplit(url)
         name = Path(unquote(parts.path)).name
-        if name in ('', '..') or parts.scheme!='file' and not parts.hostname:
-            raise ValueError('the address of a folder, not of a file')
+        require(name not in ('', '..') and (parts.scheme=='file' or parts.hostname),
+                'the address of a folder, not of a file')
     folder = Path(torch.hub.get_dir())/'checkpoints'/'alexnet_nb'/hashlib.sha256(url.encode()).hexdigest()[:12]
     path = folder/name
     if path.exists():

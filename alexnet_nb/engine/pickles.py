@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .core import Count, Refusal, convert, open_file, printable, reader
+from .core import Count, Refusal, convert, open_file, printable, reader, require
 
 # %% ../../nbs/engine/pickles.ipynb #e12e69aa
 class Inert:
@@ -35,8 +35,8 @@ def _call(f, args):
     "What stands for a call; a file that wants one of these is not worth any trust"
     name = f.name if isinstance(f, Inert) else type(f).__name__
     module,_,last = name.rpartition('.')
-    if module.split('.')[0] in _CODE or module in ('builtins','__builtin__') and last in _CALLS:
-        raise ValueError(f'it asks to run {name}; files with code are not opened')
+    require(not (module.split('.')[0] in _CODE or module in ('builtins','__builtin__') and last in _CALLS),
+            f'it asks to run {name}; files with code are not opened')
     return Inert(name, args)
 
 def _find_class(name):
@@ -57,8 +57,7 @@ class _PickleMachine:
     def take(self, n=None): # The last n values, or those since the last mark
         at = self.marks.pop() if n is None else len(self.stack)-n
         taken = self.stack[max(at, 0):]
-        if n is not None and len(taken)!=n:
-            raise ValueError('a damaged pickle')
+        require(n is None or len(taken)==n, 'a damaged pickle')
         del self.stack[at:]
         return taken
 
@@ -147,8 +146,7 @@ def map_file(
 ):             # An mmap; raises ValueError for an empty file, `Refusal` for none
     "An open file whose bytes are read when they are used; a change to them does not reach the file"
     with open_file(path) as f:
-        if os.fstat(f.fileno()).st_size==0:
-            raise ValueError('an empty file')
+        require(os.fstat(f.fileno()).st_size, 'an empty file')
         return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)
 
 def view_bytes(
@@ -165,8 +163,8 @@ def _make_view(kind, data, at, shape, strides):
     at,shape,strides = convert((at, shape, strides), tuple[Count, list[Count], list[Count]])
     n = len(data)//kind.itemsize
     last = at + sum((a-1)*b for a,b in zip(shape, strides, strict=True))
-    if len(shape)>8 or math.prod(shape)>n or math.prod(shape)>0 and last>=n:
-        raise ValueError(f'a tensor of {shape} from number {at}, but there are only {n}')
+    require(len(shape)<=8 and math.prod(shape)<=n and (last<n or 0 in shape),
+            f'a tensor of {shape} from number {at}, but there are only {n}')
     if math.prod(shape)==0:
         return torch.empty(shape, dtype=kind)
     numbers = torch.frombuffer(data, dtype=kind, count=n)
@@ -178,8 +176,7 @@ def _make_view(kind, data, at, shape, strides):
 class _Sparing(io.BufferedReader):
     "An open zip, of which no more is read at once than the list of a hundred thousand members"
     def read(self, n=-1):
-        if n>1<<22:
-            raise ValueError(f'a zip whose list of members has {n:,} bytes')
+        require(n<=1<<22, f'a zip whose list of members has {n:,} bytes')
         return super().read(n)
 
 def _open_zip(path, f):
@@ -194,14 +191,13 @@ def _open_zip(path, f):
     folder = pickles[0].removesuffix('data.pkl')
     def find(name):
         o = members[name]
-        if o.compress_type:
-            raise ValueError(f'{name} is compressed, which PyTorch never does')
+        require(not o.compress_type, f'{name} is compressed, which PyTorch never does')
         header = o.header_offset
         lengths = struct.unpack('<HH', data[header+26:header+30]) # of name and extra field
         return data[header+30+sum(lengths):][:o.file_size]
     def find_storage(name): return _find_kind_of(name[1].name), find(f'{folder}data/{name[2]}')
-    if f'{folder}byteorder' in members and bytes(find(f'{folder}byteorder'))!=b'little':
-        raise ValueError('numbers of a machine that has their first byte last')
+    require(not (f'{folder}byteorder' in members and bytes(find(f'{folder}byteorder'))!=b'little'),
+            'numbers of a machine that has their first byte last')
     return _run_pickle(io.BytesIO(find(pickles[0])))[0], find_storage
 
 # %% ../../nbs/engine/pickles.ipynb #2ba64d20
@@ -212,8 +208,7 @@ def _read_numbers(f, kind):
     n, = struct.unpack('<q', f.read(8))
     at = f.tell()
     end = at + n*kind.itemsize
-    if n<0 or end>len(view_bytes(f)):
-        raise ValueError(f'{n:,} numbers, but the file is cut off')
+    require(n>=0 and end<=len(view_bytes(f)), f'{n:,} numbers, but the file is cut off')
     f.seek(end)
     return kind, view_bytes(f)[at:end]
 

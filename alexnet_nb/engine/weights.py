@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import numpy as np, torch
 from msgspec import Meta
 
-from .core import Count, convert, open_file, parse_json, reader, reading, writing
+from .core import Count, convert, open_file, parse_json, reader, reading, require, writing
 from .pickles import map_file, view_bytes
 
 # %% ../../nbs/engine/weights.ipynb #d1271c92
@@ -57,15 +57,13 @@ class _Place:
     def __post_init__(self):
         begin,end = self.data_offsets
         size = math.prod(self.shape)*_TENSOR_KINDS[self.dtype].itemsize
-        if end-begin!=size:
-            raise ValueError(f'{end-begin} bytes for a shape of {self.shape}, which needs {size}')
+        require(end-begin==size, f'{end-begin} bytes for a shape of {self.shape}, which needs {size}')
 
 def _read_places(f):
     "Texts and places from the header of an open safetensors file, in the order of the file"
     length = int.from_bytes(f.read(8), 'little')
     size = os.fstat(f.fileno()).st_size
-    if not 2<=length<=min(size-8, _LONGEST_HEADER):
-        raise ValueError(f'a header of {length:,} bytes in a file of {size:,}')
+    require(2<=length<=min(size-8, _LONGEST_HEADER), f'a header of {length:,} bytes in a file of {size:,}')
     header = parse_json(f.read(length))
     texts = convert(header.pop('__metadata__', {}), dict[str,str])
     places = sorted(convert(header, dict[str,_Place]).items(), key=lambda o: o[1].data_offsets)
@@ -74,8 +72,7 @@ def _read_places(f):
         if place.data_offsets[0]!=at:
             raise ValueError(f'{name} begins at byte {place.data_offsets[0]} of the tensors, expected {at}')
         at = place.data_offsets[1]
-    if at!=size-8-length:
-        raise ValueError(f'{at:,} bytes of tensors, but {size-8-length:,} in the file')
+    require(at==size-8-length, f'{at:,} bytes of tensors, but {size-8-length:,} in the file')
     return texts, places
 
 @reader('safetensors', 'not a whole safetensors file')
@@ -122,28 +119,24 @@ def _iter_fields(data, left):
                 size,at = _read_varint(data, at)
             else:
                 size = _FIXED_SIZES.get(kind, math.inf)
-            if at+size>len(data):
-                raise ValueError('a field does not fit in; the file is cut off, or of another kind')
+            require(at+size<=len(data), 'a field does not fit in; the file is cut off, or of another kind')
             value = data[at:at+size]
             at += size
-        if key<8:
-            raise ValueError('a field without a number')
+        require(key>=8, 'a field without a number')
         yield key>>3, value
     raise ValueError('too many fields for a network')
 
 # %% ../../nbs/engine/weights.ipynb #ccbe6f00
 def _read_message(data, left=None):
     "All fields of a message by number, each a list"
-    if isinstance(data, int):
-        raise ValueError('a number where a message was expected')
+    require(not isinstance(data, int), 'a number where a message was expected')
     fields = defaultdict(list)
     for number,value in _iter_fields(data, iter(range(_MOST_FIELDS)) if left is None else left):
         fields[number].append(value)
     return fields
 
 def _join_bytes(values):
-    if any(isinstance(v, int) for v in values):
-        raise ValueError('a number where bytes were expected')
+    require(not any(isinstance(v, int) for v in values), 'a number where bytes were expected')
     return b''.join(values)
 
 def _last_text(values): return _join_bytes(values[-1:]).decode('utf-8', 'replace')
@@ -164,8 +157,7 @@ def _read_integers(values):
 
 def _make_tensor(numbers, shape):
     "A float32 tensor from an array of numbers"
-    if math.prod(shape)!=numbers.size:
-        raise ValueError(f'{numbers.size} numbers for a shape of {shape}')
+    require(math.prod(shape)==numbers.size, f'{numbers.size} numbers for a shape of {shape}')
     return torch.from_numpy(numbers.astype(np.float32).reshape(shape))
 
 # %% ../../nbs/engine/weights.ipynb #e825e46a
@@ -185,8 +177,7 @@ def read_mean(
 )->torch.Tensor:   # (H,W,3) float, red first, 0..255
     "A mean image of Caffe's; raises `Refusal` for anything else"
     x = _read_blob(view_bytes(map_file(path)))
-    if x.ndim not in (3,4) or x.shape[:-2].numel()!=3:
-        raise ValueError(f'expected (1,3,H,W), got {tuple(x.shape)}')
+    require(x.ndim in (3,4) and x.shape[:-2].numel()==3, f'expected (1,3,H,W), got {tuple(x.shape)}')
     bgr = x.reshape(3, *x.shape[-2:])
     return bgr.flip(0).permute(1,2,0).contiguous()
 
@@ -221,8 +212,7 @@ def read_caffe(
     net = _read_message(view_bytes(map_file(path)), left)
     layers = [_read_caffe_layer(o, left, False) for o in net[2]]
     layers += [_read_caffe_layer(o, left, True) for o in net[100]]
-    if not any(tensors for _,_,tensors in layers):
-        raise ValueError('no layer with weights')
+    require(any(tensors for _,_,tensors in layers), 'no layer with weights')
     return layers
 
 # %% ../../nbs/engine/weights.ipynb #60d25a62
@@ -233,8 +223,7 @@ def _read_initializer(tensor):
     kind = _FLOATS.get((_read_integers(tensor[2]) or [0])[-1])
     if kind is None:
         return None
-    if tensor[13] or 1 in _read_integers(tensor[14]):
-        raise ValueError('its numbers are in a second file')
+    require(not (tensor[13] or 1 in _read_integers(tensor[14])), 'its numbers are in a second file')
     raw = _join_bytes(tensor[9] or tensor[4] or tensor[10])
     return _make_tensor(np.frombuffer(raw, kind), _read_integers(tensor[1]))
 
@@ -257,8 +246,7 @@ def read_onnx(
     "The nodes and numbers of an ONNX graph; raises `Refusal` for anything else"
     left = iter(range(_MOST_FIELDS))
     model = _read_message(view_bytes(map_file(path)), left)
-    if not model[7]:
-        raise ValueError('no graph')
+    require(model[7], 'no graph')
     graph = _read_message(model[7][-1], left)
     tensors = {}
     for o in graph[5]:
