@@ -44,6 +44,8 @@ table = [
     # without a pack: before the demo pictures are drawn
     ('train', '--spec nonsense', "spec 'nonsense' is unknown"),
     ('train', '--run PICTURE/r', 'PICTURE/r', 'Not a directory'),
+    ('train', '--run PICTURE', 'PICTURE: is no folder'),
+    ('train', '--run PICTURES', 'PICTURES', 'is not a run'),
     ('train', '--time_budget nonsense', "time_budget 'nonsense'"),
     ('train', '--size 200', 'size 200'),
     ('train', '--steps 0', 'steps 0'),

@@ -176,7 +176,7 @@ def plan_training(
     images = min(cfg['batch_size'], plan.counts['train'])//world.size
     check_network(cfg['spec'], plan.n_classes, cfg['width'], cfg['size'], images, world.devices)
     folder = Path(run or name_run(plan, cfg, tuned))
-    if isinstance(plan, Pack) or not folder.exists():
+    if isinstance(plan, Pack) or not (folder/'config.json').exists(): # of the pack that is still to be drawn
         world.run_on_rank0(lambda: Run(folder, cfg, make=False))
     return folder, cfg
 
