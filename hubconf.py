@@ -1,5 +1,5 @@
 "What torch.hub offers: torch.hub.load('alexnet-nb/alexnet_nb', 'alexnet', spec='code2012')"
-dependencies = ['torch', 'fastcore', 'numpy', 'PIL', 'safetensors', 'tqdm']
+dependencies = ['torch', 'fastcore', 'numpy', 'PIL', 'msgspec', 'tqdm']
 
 from alexnet_nb import model as _model  # every name without an underscore would be an entry point
 
