@@ -550,7 +550,7 @@ def test_init_from(pack, long, tmp_path):
 
 def test_init_from_refuses(pack, long, tmp_path):
     for kw,msg in ((dict(width=.5), 'width 0.125, not 0.5'), (dict(size=48), 'size 56, not 48'),
-                   (dict(spec='paper'), 'spec code2012, not paper'), (dict(init_from='none.safetensors'), 'no such file')):
+                   (dict(spec='paper'), 'spec code2012, not paper'), (dict(init_from='none.safetensors'), 'No such file')):
         with pytest.raises(Refusal, match=msg): train(pack, tmp_path/'x', **{'init_from':long.path, **kw})
     assert not (tmp_path/'x').exists()
 
