@@ -198,6 +198,16 @@ def protobuf_parts(data):
             i += {1:8, 5:4}[key&7]
         yield at(data, start, i)
 
+def json_parts(data):
+    "The texts in a JSON text; some are JSON again"
+    top = [json.loads(data)]
+    for box,key in nodes(top):
+        if isinstance(box[key], str):
+            def put(new, box=box, key=key):
+                box[key] = new.decode('utf-8', 'surrogateescape')
+                return json.dumps(top[0]).encode()
+            yield box[key].encode(), put
+
 def line_parts(data):
     i = 0
     for line in data.splitlines(True):
@@ -211,7 +221,7 @@ def whole(module):
 KINDS = {
     b'\x89PNG':png_parts, b'\xff\xd8\xff':jpeg_parts, b'RIFF':riff_parts, b'II*\0':tiff_parts, b'MM\0*':tiff_parts,
     b'\x1f\x8b':whole(gzip), b'\xfd7zXZ':whole(lzma), b'BZh':whole(bz2), b'PK\3\4':zip_parts,
-    b'\x93NUMPY':npy_parts, b'PAR1':parquet_parts, b'\x80':pickle_parts}
+    b'{':json_parts, b'\x93NUMPY':npy_parts, b'PAR1':parquet_parts, b'\x80':pickle_parts}
 
 def parts(data):
     "What a file consists of, as far as it can be told"

@@ -66,7 +66,8 @@ def check_verified(sample, box, job):
     "`--verify` does not pass over a file that differs"
     if '--verify' not in KINDS[job['kind']].calls[job['call']]:
         return ''
-    names = [o.name for o in (sample/'in').iterdir()]
+    listed = (box/'in/SHA256SUMS').exists() # as in new packs; in older ones the checksums are those of the arrays
+    names = [o.name for o in (sample/'in').glob('*' if listed else '*.[nb]*')]
     _,differ,missing = filecmp.cmpfiles(sample/'in', box/'in', names, shallow=False)
     return f'{differ+missing} differ, and --verify says nothing' if differ+missing else ''
 
