@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from .damage import ENCODINGS, SIZES, VALUES, WORDS
 from .kinds import KINDS
-from .samples import BASE, COLUMNS, ODD
+from .samples import BASE, COLUMNS, NUMERIC, ODD
 
 places = st.one_of(st.integers(-64, 64), st.integers(1000, 65535))
 counts = st.one_of(st.integers(1, 16), st.sampled_from([100, 512, 4096, 100_000]))
@@ -38,10 +38,11 @@ damages = st.lists(st.tuples(which, damage).map(lambda t: [t[0], *t[1]]), min_si
 
 # --- Arguments
 
-odd = st.one_of(st.sampled_from(ODD), st.text(max_size=5).filter(lambda o: '\0' not in o))
+numbers = st.sampled_from([o for o in ODD if o[:1] in '-0123456789' and o])
+odd = st.one_of(numbers, st.sampled_from(ODD), st.text(max_size=5).filter(lambda o: '\0' not in o))
 extra = st.sampled_from([
     ['--help'], ['--'], ['-'], ['--verify'], ['--version'], ['--pdb'], ['--xtra', '1'], ['--out', 'fifo'], ['x']*50])
-dashes = st.sampled_from(['--', '--', '--', '--no-', '-'])
+dashes = st.sampled_from(['--']*9+['--no-', '-'])
 changes = st.lists(st.sampled_from('option option option value value remove add'.split()), min_size=1, max_size=4)
 
 @st.composite
@@ -50,14 +51,15 @@ def lines(draw, options):
     command = draw(st.sampled_from(sorted(BASE)))
     words = BASE[command].split()
     for how in draw(changes):
-        at = draw(st.integers(0, len(words)))
+        at = draw(st.one_of(st.just(0), st.just(len(words)), st.just(len(words)), st.integers(0, len(words))))
         if how=='option':
-            name = draw(dashes)+draw(st.sampled_from(options[command]))
-            words[at:at] = [f'{name}={draw(odd)}'] if draw(st.booleans()) else [name, draw(odd)]
+            option = draw(st.sampled_from(options[command]))
+            name,value = draw(dashes)+option,draw(st.one_of(numbers, numbers, odd) if option in NUMERIC else odd)
+            words[at:at] = [f'{name}={value}'] if draw(st.booleans()) else [name, value]
         elif how=='value':
-            numbers = [i for i,o in enumerate(words) if not o.startswith('-')]
-            if numbers:
-                words[draw(st.sampled_from(numbers))] = draw(odd)
+            at = [i for i,o in enumerate(words) if not o.startswith('-')]
+            if at:
+                words[draw(st.sampled_from(at))] = draw(odd)
         elif how=='remove':
             del words[at:at+draw(st.integers(1, 2))]
         else:
