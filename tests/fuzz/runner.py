@@ -119,6 +119,8 @@ def list_outputs(kind, words):
 def is_allowed(path, outputs):
     "May a job write this? Its outputs, and what lies beside them for a while"
     place,*parts = path.split('/')
+    if place=='outside': # through a link, which stays, in the folder of a run
+        return 'in' in outputs
     if place!='here' or not parts:
         return place in ('tmp', 'here')
     return parts[0].endswith('.partial') or any(parts[0]==o or parts[0].startswith((o+'.', '.'+o)) for o in outputs)

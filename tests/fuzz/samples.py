@@ -237,8 +237,8 @@ ODD = [
     'file:///etc/passwd', 'file:///none', 'ftp://x/y', 'https://', 'true', 'no', 'None', '[]', 'paper', 'caffe',
     'torchvision', 'one_column', 'conv1=0', 'conv1=nan,fc8=1e999', 'conv9=1', '=', '90m', '-2h', 'bf16', 'tf32',
     'jpeg', 'val', 'train', 'relu', 'lrn', 'step', 'out.json', 'out.png', 'out.xyz', 'out.pdf']
-NUMERIC = '''size quality val max_bad workers width epochs batch_size lr seed keep steps views repeats threads seconds seeds
-max_epochs std1 n_classes'''.split() # options
+NUMERIC = '''size quality val max_bad workers width epochs batch_size lr seed keep steps views repeats threads seconds
+seeds max_epochs std1 n_classes'''.split() # options
 BASE = dict(
     alexnet_prepare='pictures out --size 32 --workers 1', alexnet_train=f'pack --run new --epochs 1 --steps 1 {TRAIN}',
     alexnet_eval='run --pack pack --device cpu', alexnet_predict='run picture.png --out p.png --views 1 --device cpu',
