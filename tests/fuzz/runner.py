@@ -3,7 +3,7 @@
 As a program (python -m fuzz.runner FOLDER KINDS) it reads jobs from stdin and writes results to stdout, a line of JSON
 each. A child does some jobs and is replaced. It is killed where a job takes too long, and its death is the result of
 the job that it was at."""
-import faulthandler, gc, io, json, os, resource, select, shutil, signal, subprocess, sys, tempfile, time, traceback
+import faulthandler, gc, io, json, os, re, resource, select, shutil, signal, subprocess, sys, tempfile, time, traceback
 from contextlib import redirect_stderr, redirect_stdout
 from inspect import signature
 from pathlib import Path
@@ -147,12 +147,11 @@ class Watch:
             if not folder.startswith((str(self.folder), '/dev/', '/proc/')):
                 self.seen.append(f'{event} {os.fsdecode(path)}')
 
-PROGRESS = 'warning:', 'training:', 'decoding', 'checksums'
-
 def is_plain(name, said):
-    "One line that names the command, apart from progress; a list below it is indented"
-    lines = [o for o in said.splitlines() if o.strip() and '%|' not in o and not o.startswith((*PROGRESS, '  '))]
-    return len(lines)==1 and lines[0].startswith(name+': ')
+    "Does one line, the last, name the command? A list below it is indented; notes and progress may stand above"
+    lines = [o for o in said.splitlines() if o.strip() and not o.startswith('  ')]
+    named = [o for o in lines if o.startswith(name+': ')]
+    return named==lines[-1:] and not any(re.search('[a-z](Error|Warning): ', o) for o in lines[:-1])
 
 def judge(job, name, code, said, written, check):
     "What a job has come to: a word for the table, and why"
