@@ -20,7 +20,7 @@ def runner():
     with Runner(HERE) as r:
         yield r
 
-@pytest.mark.parametrize('kind', [o for o in HERE if o!='arguments'])
+@pytest.mark.parametrize('kind', [o for o in HERE if o not in ('arguments', 'trees', 'tables')])
 def test_good(runner, kind):
     "The samples are good before they are damaged"
     for sample in runner.samples.get(kind, ()):
@@ -44,5 +44,7 @@ def test_damaged(runner, kind):
 @pytest.mark.parametrize('job', FOUND, ids=lambda o: f"{o['kind']} {o['sample']}")
 def test_found(runner, job):
     "What earlier runs have found"
+    if job['sample'] not in runner.samples.get(job['kind'], ()):
+        pytest.skip('a package is missing, or there is one sample less')
     result = runner.do(job)
     assert result['what'] in GOOD, result
