@@ -60,11 +60,12 @@ def main():
             print(json.dumps(runner.do(job), indent=1).replace('\\n', '\n'))
         return
     report,number = Report(),args.seed
-    with Runner(args.kind or tuple(KINDS)) as runner:
+    names = args.kind or [*KINDS]
+    with Runner(KINDS if 'mixed' in names else names) as runner: # which mixes all kinds
         end = time.time()+60*args.minutes
         print(f'seed {number}; {", ".join(f"{k} {len(v)}" for k,v in runner.samples.items())}', flush=True)
         while time.time()<end:
-            for name in runner.samples:
+            for name in filter(runner.samples.get, names):
                 explore(runner, jobs(name, runner), number, args.calls, report)
                 if time.time()>end:
                     break

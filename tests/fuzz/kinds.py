@@ -96,6 +96,7 @@ KINDS = {o.name:o for o in [
     Kind('figure1', samples.make_figure1, ('go_on {common}/cifar in',), writes='in'),
     Kind('trees', samples.make_empty, (PREPARE.format('in'),), check_tree),
     Kind('tables', samples.make_no_table, (PREPARE.format('in'),), check_pack_made),
+    Kind('mixed', samples.make_empty, ('',), writes='A'),
     Kind('arguments', samples.make_nothing, ('',)),
     Kind('readers', samples.make_readable, ('READER',)),
     Kind('cards', samples.make_cards, ('table in', 'Card.load FIRST'))]}
@@ -109,13 +110,22 @@ def make_samples(kind, folder):
         folder.mkdir()
         kind.make(folder)
 
+def find_first(box, name):
+    "The first file below a folder, or the folder"
+    return next((str(o.relative_to(box)) for o in sorted((box/name).rglob('*')) if not o.is_dir()), name)
+
 def words_of(job, box, common):
     "What is typed, or called, for a job"
+    if job['kind']=='mixed':
+        known = dict(pack=f'{common}/pack', run=f'{common}/run')
+        firsts = {o:find_first(box, o) if job['file'] else o for o in job['copies']}
+        return [firsts.get(o, o.format(**known)) for o in job['words']]
+    if 'words' in job:
+        return job['words']
     line = KINDS[job['kind']].calls[job['call']]
     if line=='RESUME':
         line = PREPARE.format(samples.PARTIAL[job['sample'].rsplit('_', 1)[0]])
     if line=='READER':
         from test_readers import EXAMPLES
         return [job['sample'], box/'in'/EXAMPLES[job['sample']][0]]
-    first = next((str(o.relative_to(box)) for o in sorted((box/'in').rglob('*')) if not o.is_dir()), 'in')
-    return [first if o=='FIRST' else o for o in line.format(common=common).split()]
+    return [find_first(box, 'in') if o=='FIRST' else o for o in line.format(common=common).split()]

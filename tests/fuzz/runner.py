@@ -183,9 +183,11 @@ def execute(job, folder, watch):
         samples.put(here/'in', {o:samples.saved(samples.picture(i), 'PNG')})
     for o in job.get('tables', ()):
         samples.make_table(here/'in', **o)
+    for o,(k,name) in job.get('copies', {}).items():
+        shutil.copytree(folder/'samples'/k/name/'in', here/o, symlinks=True)
     for which,*damage in job.get('damage', ()):
         spoil(here if job['kind']=='partial' else here/'in', which, *damage)
-    name,*args = job.get('words') or words_of(job, here, folder/'samples/common')
+    name,*args = words_of(job, here, folder/'samples/common')
     before = listing(box)
     watch.seen.clear()
     start = time.time()
@@ -221,7 +223,7 @@ def serve(folder, jobs, results):
         except BaseException:
             result = dict(what='traceback', why=traceback.format_exc()[-1800:], code=None, said='', seconds=0)
         mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss>>10
-        if mb>(WIDE_MB if job['kind']=='arguments' else LIMIT_MB) and result['what'] in GOOD:
+        if mb>(WIDE_MB if 'words' in job else LIMIT_MB) and result['what'] in GOOD:
             result.update(what='memory', why=f'{mb} MB')
         last = number==JOBS or mb>LIMIT_MB-300 or result['what'] not in ('success', 'refusal')
         results.write(json.dumps(result|dict(mb=mb, last=last))+'\n')

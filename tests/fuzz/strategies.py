@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from .damage import ENCODINGS, SIZES, VALUES, WORDS
 from .kinds import KINDS
-from .samples import BASE, COLUMNS, NUMERIC, ODD
+from .samples import BASE, COLUMNS, NUMERIC, ODD, TRAIN
 
 places = st.one_of(st.integers(-64, 64), st.integers(1000, 65535))
 counts = st.one_of(st.integers(1, 16), st.sampled_from([100, 512, 4096, 100_000]))
@@ -15,7 +15,8 @@ names = st.sampled_from([
     'train', 'test', 'VAL', 'a.partial', 'work', '.hidden', 'é', 'caf\udce9', 'a\nb', 'x'*255, '$x^{', '\u202egpj',
     '0', ' ', 'con', 'lock', 'meta.json', 'job.json', 'train_state', 'model.safetensors'])
 links = st.sampled_from(['.', 'none', '/dev/zero', '/dev/null', '~', '~/a.txt']) # ~ is a folder beside that of the job
-inserts = st.sampled_from(['\0', '\xff\xfe', '\n', '{', '0'*99, '\r\n\0'*500])
+code = "cposix\nsystem\n(S'touch code_was_run'\ntR" # in a pickle
+inserts = st.sampled_from(['\0', '\xff\xfe', '\n', '{', '0'*99, '\r\n\0'*500, code, code+'.'])
 ends = st.sampled_from(['\r\n', '\r', '\n\n', '', '\u2028'])
 ways = st.sampled_from(['replace', 'replace', 'remove', 'rename', 'twice'])
 
@@ -66,6 +67,23 @@ def lines(draw, options):
             words[at:at] = draw(extra)
     return [command, *words]
 
+# --- One kind in the place of another
+
+MIXED = [
+    'alexnet_prepare A out --size 32 --workers 1 --max_bad 1', 'alexnet_prepare A --verify', 'Card.load A', 'table A',
+    f'alexnet_train A --run new --steps 1 {TRAIN}', f'alexnet_train {{pack}} --run A --steps 1 {TRAIN}',
+    f'alexnet_train {{pack}} --run new --init_from A --steps 1 {TRAIN}', 'alexnet_eval A --pack B --device cpu',
+    'alexnet_eval {run} --pack A --device cpu', 'alexnet_predict A B --out p.png --device cpu',
+    'alexnet_predict {run} A --out p.png --device cpu', 'alexnet_reproduce figure1 A --folder s',
+    'alexnet_doctor A --seconds 1 --width .02 --size 64 --device cpu', 'alexnet_reproduce autopsy A --folder B',
+    'load_weights A']
+
+@st.composite
+def mixtures(draw, samples):
+    "A command with two samples of any kind; `a` and `b` are copies of them, or the first file of one"
+    places = {o:draw(st.sampled_from(samples)) for o in 'AB'}
+    return dict(copies=places, words=draw(st.sampled_from(MIXED)).split(), file=draw(st.booleans()), stop=4)
+
 # --- Folders
 
 splits = st.sampled_from([
@@ -107,6 +125,9 @@ def jobs(kind, runner):
     job = dict(kind=st.just(kind), sample=st.sampled_from(runner.samples[kind]))
     if kind=='arguments':
         return st.fixed_dictionaries(job|dict(words=lines(runner.options), stop=st.just(4)))
+    if kind=='mixed':
+        samples = [[k, o] for k,v in runner.samples.items() if k not in ('mixed', 'arguments') for o in v]
+        return st.builds(lambda a,b: {**a, **b}, st.fixed_dictionaries(job), mixtures(samples))
     if kind=='trees':
         return st.fixed_dictionaries(job|dict(call=st.just(0), tree=trees()))
     if kind=='tables':

@@ -20,7 +20,7 @@ def runner():
     with Runner(HERE) as r:
         yield r
 
-@pytest.mark.parametrize('kind', [o for o in HERE if o not in ('arguments', 'trees', 'tables')])
+@pytest.mark.parametrize('kind', [o for o in HERE if o not in ('arguments', 'trees', 'tables', 'mixed')])
 def test_good(runner, kind):
     "The samples are good before they are damaged"
     for sample in runner.samples.get(kind, ()):
