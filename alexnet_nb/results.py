@@ -176,7 +176,7 @@ def show_curve(
 ):           # A matplotlib figure
     "Training and validation loss and top-1 error of a run"
     fig,axes = new_axes(1, 2, figsize=(9,3))
-    rows = run.rows()
+    rows = [o for o in run.rows() if 'epoch' in o]
     for ax,key,name in zip(axes, ('loss','top1'), ('loss (nats)','top-1 error')):
         steps = [o for o in rows if key in o]
         checks = [o for o in rows if 'val_'+key in o]

@@ -11,7 +11,7 @@ __all__ = ['describe_setting', 'list_differences', 'parse_factors', 'check_choic
 import hashlib, importlib, json, math, os, re, secrets, shutil, time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_type_hints
+from typing import TypedDict, get_type_hints
 
 import torch
 
@@ -82,11 +82,20 @@ def make_settings(
 # %% ../../nbs/engine/runs.ipynb #6be563e0
 _ROW = dict[str, float|dict[str,float]|None]
 
+class _Known(TypedDict, total=False):
+    "What others look for in a line of a log"
+    epoch:float
+    loss:float
+    top1:float
+    val_loss:float
+    val_top1:float
+
 def _read_line(line):
     "A line of a log, or None if it is damaged"
     try:
         row = parse_json(line)
         convert(row, _ROW)
+        convert(row, _Known)
         convert(row['step'], Count)
         return row
     except Exception: # a line can hold anything
