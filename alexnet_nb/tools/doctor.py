@@ -297,7 +297,8 @@ def read_report(
     return read_json(path, Report)
 
 # %% ../../nbs/tools/doctor.ipynb #c80a8b26
-_DRAWN = SimpleNamespace(size=256, n_classes=10, path=Path('drawn'), sha256='0'*64) # what is drawn where no pack is given
+# What is drawn where no pack is given
+_DRAWN = SimpleNamespace(size=256, n_classes=10, path=Path('drawn'), sha256='0'*64)
 
 @checked
 def check_doctor(
