@@ -48,9 +48,11 @@ def parse_factors(
     "Factors by name"
     if not given:
         return None
-    with reading(f'rates {given!r}: expected LAYER=FACTOR, separated by commas'):
+    try:
         pairs = given.items() if isinstance(given, dict) else [o.split('=') for o in given.split(',')]
         return {name.strip():float(factor) for name,factor in pairs}
+    except (TypeError, ValueError):
+        raise Refusal(f'rates {given!r}: expected LAYER=FACTOR, separated by commas') from None
 
 # %% ../../nbs/engine/runs.ipynb #51c9f78b
 class _Unknown(Refusal, ValueError):
