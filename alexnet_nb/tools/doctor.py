@@ -318,6 +318,7 @@ def check_doctor(
     check_memory(batch_size*3*max(224, chosen['size'])**2, device, 'try a smaller --batch_size')
     return device, chosen
 
+# %% ../../nbs/tools/doctor.ipynb #e61e5723
 def doctor(
     pack:str|Path=None,    # Folder made by prepare; a small one is drawn if not given
     spec:str='code2012',   # The network
