@@ -50,7 +50,7 @@ class Options:
     steps:Annotated[int, Meta(ge=0, le=10**6)] = 5 # Rounds for whole training steps; 0 leaves them out
     threads:Annotated[int, Meta(ge=1, le=1024)] = None # Of the CPU; PyTorch's choice if not given
     width:Annotated[float, Meta(gt=0, le=16)] = 1. # Share of the channels and units
-    size:Annotated[int, Meta(ge=1, le=4096)] = 224 # Side of the input, pixels; with 224 a network may keep its own
+    size:Annotated[int, Meta(ge=1, le=2048)] = 224 # Side of the input, pixels; with 224 a network may keep its own
     compile:bool = False       # Also through torch.compile; whole steps always on a GPU
     compile_mode:str = 'default' # One of COMPILE_MODES
     quick:bool = False         # A quarter of the width, and few rounds
