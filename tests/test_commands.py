@@ -150,7 +150,7 @@ def test_same_settings_again(demo_pack, trained):
     assert 'epoch 1 of' not in r.stdout and 'top-1 error' in r.stdout
     assert equal(before, weights(trained))
 
-@pytest.mark.parametrize('sig', [signal.SIGINT, later(signal.SIGTERM), signal.SIGKILL])
+@pytest.mark.parametrize('sig', [later(signal.SIGINT), later(signal.SIGTERM), signal.SIGKILL])
 def test_interrupted(demo_pack, trained, tmp_path, sig):
     "Stopped in the middle, the same command goes on and ends with the same weights, bit for bit"
     args = demo_pack/'pack', '--run', tmp_path/'run', *small

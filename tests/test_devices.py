@@ -117,6 +117,7 @@ def test_double(pack, tmp_path, spec, ways):
 
 # --- Checkpoints move
 
+@slow
 def test_transitions(pack, one, tmp_path):
     "One process, then columns, then two processes, then both, then one again: the run is as if nothing had changed"
     folder = tmp_path/'run'

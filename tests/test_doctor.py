@@ -3,7 +3,7 @@ import json, resource, shutil, time
 import numpy as np, pytest
 from alexnet_nb import data
 from alexnet_nb.tools.commands import alexnet_doctor
-from conftest import call, fine
+from conftest import call, fine, slow
 
 small = '--width .25 --size 56 --batch-size 16 --device cpu --seconds 2'.split()
 
@@ -32,6 +32,7 @@ def test_alone(doctor, tmp_path, temp_dir):
     assert [o.name for o in (tmp_path/'work').iterdir()]==['r.json']
     assert not list(temp_dir.glob('alexnet*')) # PyTorch may leave a folder of its own
 
+@slow
 def test_slow_reader(doctor, pack, tmp_path, monkeypatch):
     "A reader that sleeps is the limit, and more threads are the advice"
     read = data.Loader.read
@@ -42,6 +43,7 @@ def test_slow_reader(doctor, pack, tmp_path, monkeypatch):
     rep = json.loads((tmp_path/'work/r.json').read_text())
     assert rep['limit']=='reading' and any(o['text'].startswith('--workers') for o in rep['advice'])
 
+@slow
 def test_slow_step(doctor, pack):
     "The same pack read as it comes: the step of a wider network is the limit"
     r = doctor(pack, *small, '--width', 1)
