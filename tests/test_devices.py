@@ -266,7 +266,7 @@ def test_lost_machine(pack, two, tmp_path, which, again):
 
 # --- What is refused
 
-@pytest.mark.parametrize('args, says', [later(['--spec','resnet'], "'resnet' is unknown"), (['--device','cpu,nowhere'], 'nowhere'),
+@pytest.mark.parametrize('args, says', [later(['--spec','resnet'], "'resnet' is unknown"), later(['--device','cpu,nowhere'], 'nowhere'),
     later(['--device','cpu,cpu,cpu'], '3 named'), (['--columns','--spec','torchvision'], 'cannot be split'),
     later(['--lr','-1'], 'lr -1')])
 def test_refused_once(pack, tmp_path, args, says):

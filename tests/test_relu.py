@@ -5,7 +5,7 @@ import numpy as np, pytest
 from PIL import Image
 
 from alexnet_nb.tools.experiments import EXPERIMENTS
-from conftest import script, start
+from conftest import script, slow, start
 
 small = dict(lr='.01', max_epochs=2, seeds=2)
 
@@ -26,6 +26,7 @@ def finish(pictures, folder):
 def curves(folder):
     return json.loads((folder/'card.json').read_text())['spread']['curves']
 
+@slow
 def test_killed_and_resumed(pictures, tmp_path, capsys):
     "kill -9 again and again; the curves are those of a run that nobody disturbed"
     whole,parts = tmp_path/'whole',tmp_path/'parts'

@@ -20,6 +20,7 @@ from alexnet_nb.model import AlexNet, get_spec, load_weights, save_weights
 from alexnet_nb.split import columns
 from alexnet_nb.engine.runs import locked
 from alexnet_nb.train import SGD2012, Run, Training, settings, train, train_step
+from conftest import slow
 
 small = dict(width=.125, size=56, batch_size=100, epochs=4, say=lambda s: None)
 
@@ -592,6 +593,7 @@ def test_not_a_number(pack, tmp_path, monkeypatch, every):
     for ts in bits(tmp_path/'run').values(): assert all(v.isfinite().all() for v in ts.values())
     with safe_open(tmp_path/'run/last.safetensors', 'pt') as f: assert f.metadata()['step']=='7'
 
+@slow
 def test_no_progress(pack, tmp_path):
     "An epoch of guessing is told with what is likely; a run that learns hears nothing"
     said = []
