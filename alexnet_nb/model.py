@@ -148,9 +148,11 @@ def make_spec(
     return spec
 
 def get_spec(
-    spec:str|Spec, # A name in SPECS, or a spec
-)->Spec:           # Raises Refusal for an unknown name
-    "Look up a spec by name"
+    spec:str|dict|Spec, # A name in SPECS, a table from a file, or a spec
+)->Spec:                # Raises Refusal for an unknown name, ValueError for a table that is none
+    "Look up a spec by name, or check one"
+    if isinstance(spec, dict):
+        return make_spec(spec)
     if isinstance(spec, Spec):
         with reading(f'spec {spec.name}'):
             return make_spec(asdict(spec))

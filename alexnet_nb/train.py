@@ -28,7 +28,7 @@ from .engine.runs import (Recorder, RunFolder, check_choice, check_loss, end_ear
                                     locked, make_settings, parse_factors, read_newest, state_tensors)
 from .engine.step import (Observer, errors, evaluating, freeze_group, fused_momentum, mean_scores, step,
                                     update_alike)
-from .model import (SPECS, AlexNet, Spec, explain_plateau, get_spec, inherit, make_spec,
+from .model import (SPECS, AlexNet, Spec, explain_plateau, get_spec, inherit,
                               match_donor, open_donor, read_weights, save_weights, shapes)
 from .split import columns as split_columns, fit_state, merge_state
 
@@ -185,8 +185,7 @@ class Settings:
         check_choice('precision', self.precision, ('fp32','tf32','bf16'))
         if isinstance(self.spec, str):
             check_choice('spec', self.spec, SPECS)
-        network = get_spec(self.spec) if isinstance(self.spec, str) else make_spec(self.spec)
-        _check_layers(self.rates, [l.name for l in network.layers])
+        _check_layers(self.rates, [l.name for l in get_spec(self.spec).layers])
 
 @reader('config.json', 'choose another --run')
 def read_settings(
@@ -249,7 +248,7 @@ class Training:
         channels_last:bool=False, # Keep weights, too, in the order of pixels, then channels
         compile:bool=False,       # Let PyTorch compile the network for full batches
     ):
-        spec = make_spec(cfg['spec']) if isinstance(cfg['spec'], dict) else get_spec(cfg['spec'])
+        spec = get_spec(cfg['spec'])
         self.pack = pack
         self.cfg = cfg
         self.world = world

@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from .core import Refusal, Sha256, Stopped, Unwritable, blaming, printable, read_json, reader, reading
-from .core import require, sha256_file, sweep, write_text
+from .core import Refusal, Sha256, Stopped, Unwritable, beside, blaming, printable, read_json, reader
+from .core import reading, require, sha256_file, sweep, write_text
 from .locks import lock_folder
 
 # %% ../../nbs/engine/building.ipynb #892730f5
@@ -85,7 +85,7 @@ def _begin(file, job):
 def _make_ours(folder, job):
     "Make a folder that says whose it is, if nothing of this name is there; the owner of what this process makes"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new = folder.with_name(f'.{secrets.token_hex(8)}.partial')
+    new = beside(folder)
     new.mkdir()
     try:
         owner = new.stat().st_uid

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['READERS', 'Count', 'Number', 'Sha256', 'Refusal', 'Unwritable', 'printable', 'load_extra', 'first_line', 'reading',
            'reader', 'require', 'open_file', 'read_bytes', 'read_text', 'convert', 'parse_json', 'read_json', 'blaming',
-           'sync', 'writing', 'write_bytes', 'write_text', 'sweep', 'check_writable', 'sha256_file', 'progress',
-           'Table', 'new_axes', 'shorten', 'set_name', 'mix', 'option', 'checked', 'Stopped', 'lacks_memory',
-           'expect_faults', 'command']
+           'beside', 'sync', 'writing', 'write_bytes', 'write_text', 'sweep', 'check_writable', 'sha256_file',
+           'progress', 'Table', 'new_axes', 'shorten', 'set_name', 'mix', 'option', 'checked', 'Stopped',
+           'lacks_memory', 'expect_faults', 'command']
 
 # %% ../../nbs/engine/core.ipynb #ff9641ae
-import errno, hashlib, importlib, io, json, logging, os, platform, re, secrets, shlex
+import errno, hashlib, importlib, io, json, logging, os, platform, secrets, shlex
 import signal, stat, sys, tempfile, traceback, warnings
 from contextlib import contextmanager
 from functools import cache, wraps
@@ -193,7 +193,11 @@ def blaming(
             raise # it is about another file
         raise Unwritable(f'{printable(path)}: cannot be written: {e.strerror or str(e)}') from e
 
-def _new_name(): return f'.{secrets.token_hex(8)}.partial'
+def beside(
+    path:Path, # File or folder that is going to be made
+)->Path:       # In the same folder; a new hidden name, which `sweep` knows
+    "Where something lies until it gets its name"
+    return Path(path).with_name(f'.{secrets.token_hex(8)}.partial')
 
 def sync(
     file, # An open file
@@ -229,7 +233,7 @@ def writing(
             return
         target = Path(os.path.realpath(path)) # a link stays, and what it leads to is replaced
         target.parent.mkdir(parents=True, exist_ok=True)
-        tmp = target.with_name(_new_name())
+        tmp = beside(target)
         try:
             with open(tmp, 'xb') as f:
                 yield f
@@ -273,10 +277,10 @@ def check_writable(
         if kind and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, 'it is read-only', str(path))
         if kind!='other':
-            folder = Path(os.path.realpath(path)).parent
-            while not folder.exists():
-                folder = folder.parent
-            probe = folder/_new_name()
+            place = Path(os.path.realpath(path))
+            while not place.parent.exists():
+                place = place.parent
+            probe = beside(place)
             probe.touch(exist_ok=False)
             probe.unlink()
 
@@ -549,7 +553,6 @@ def _say_why(name, error):
     lines = message.split('\n  ') # a list in a message is indented; any other line break is part of a name
     print(f'{name}: '+'\n  '.join(map(printable, lines)), file=sys.stderr, flush=True)
     return code
-
 
 def expect_faults():
     "While a command still imports what it needs, a broken library ends it with one line"

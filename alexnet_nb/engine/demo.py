@@ -6,13 +6,13 @@
 __all__ = ['CLASSES', 'draw', 'demo']
 
 # %% ../../nbs/engine/demo.ipynb #9ad2b74d
-import colorsys, os, secrets, shutil
+import colorsys, os, shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .core import Refusal, blaming, printable, progress
+from .core import Refusal, beside, blaming, printable, progress
 
 # %% ../../nbs/engine/demo.ipynb #8b2984ed
 _WHITE = (250, 248, 240)
@@ -237,7 +237,7 @@ def demo(
     dst = Path(dst)
     if os.path.lexists(dst):
         raise Refusal(f'{printable(dst)}: exists already; remove it, or choose another name')
-    tmp = dst.with_name(f'.{secrets.token_hex(8)}.partial') # a new folder, so nothing of others is in it
+    tmp = beside(dst) # a new folder, so nothing of others is in it
     wnids = [f'd{i:08d}' for i in range(len(CLASSES))]
     jobs = [(s,c,i) for s,n in (('train',n_train),('val',n_val)) for c in range(len(CLASSES)) for i in range(n)]
     try:

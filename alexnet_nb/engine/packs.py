@@ -19,7 +19,7 @@ import numpy as np, torch
 from msgspec import Meta
 from PIL import Image
 
-from .core import Count, Number, Refusal, Sha256, open_file, parse_json, printable, progress
+from .core import Count, Number, Refusal, Sha256, convert, open_file, parse_json, printable, progress
 from .core import read_json, read_text, reader, reading, require, sha256_file, write_text
 
 # %% ../../nbs/engine/packs.ipynb #d97fa4e5
@@ -79,7 +79,7 @@ def read_meta(
     data = read_json(path)
     number = data.get('format')
     require(number==FORMAT, f'pack of format {number}; this version reads format {FORMAT}')
-    return read_json(path, PackMeta)
+    return convert(data, PackMeta)
 
 # %% ../../nbs/engine/packs.ipynb #689b3498
 @dataclass

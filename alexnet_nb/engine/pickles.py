@@ -39,12 +39,6 @@ def _call(f, args):
             f'it asks to run {name}; files with code are not opened')
     return Inert(name, args)
 
-def _find_class(name):
-    "What stands for something outside of the pickle; old files named classes in this way, too, with their source"
-    if isinstance(name, tuple) and isinstance(name[0], Inert):
-        return name[0]
-    return name[1] if isinstance(name, tuple) and name[0]=='module' else Inert('outside', (name,))
-
 # %% ../../nbs/engine/pickles.ipynb #e42dd74c
 class _PickleMachine:
     "Runs a pickle, and calls nothing"

@@ -143,16 +143,23 @@ def _list_chunks(png):
         yield bytes(png[at+4:at+8]), png[at+8:end], zlib.crc32(png[at+4:end])==int.from_bytes(png[end:end+4], 'big')
         at = end+4
 
-def _check_png(im, data):
-    "Raise ValueError unless all checksums are right, those of the chunks and that of the pixels"
-    pixels = zlib.decompressobj()
-    room = 4*im.height*(2+8*im.width)
-    for kind,body,right in _list_chunks(memoryview(data)):
+def _check_deflated(pieces, im):
+    "Raise ValueError or zlib.error unless the deflated pixels of a picture have their end and the right checksum"
+    pixels,room = zlib.decompressobj(),4*im.height*(2+8*im.width)
+    for data in pieces:
+        while data and not pixels.eof and room>0:
+            room -= len(pixels.decompress(data, 1<<20))
+            data = pixels.unconsumed_tail
+    require(pixels.eof, f'damaged {im.format}: wrong length of its pixels')
+
+def _list_pixels(png):
+    "Deflated pixels of a PNG; raises ValueError unless the checksums of all chunks are right"
+    for kind,body,right in _list_chunks(memoryview(png)):
         require(right or not kind[:1].isupper(), f'damaged PNG: wrong checksum of {kind.decode("latin-1")}')
-        while kind==b'IDAT' and body and room>0:
-            room -= len(pixels.decompress(body, 1<<20))
-            body = pixels.unconsumed_tail
-    require(pixels.eof, 'damaged PNG: wrong length of its pixels')
+        if kind==b'IDAT':
+            yield body
+
+def _check_png(im, data): _check_deflated(_list_pixels(data), im)
 
 def _load_png(im, file, ended):
     "Decode the pixels of a PNG; raises ValueError or OSError if it is damaged"
@@ -242,14 +249,6 @@ def _list_strips(im, data):
     places = zip(*(tags.get(a, tags.get(b, ())) for a,b in ((273, 324), (279, 325))))
     return [data[at:at+n] for at,n in places]
 
-def _check_deflated(strip, im):
-    "Raise ValueError or zlib.error unless the checksum of compressed pixels is right"
-    stream,room = zlib.decompressobj(),4*im.height*(2+8*im.width)
-    while strip and not stream.eof and room>0:
-        room -= len(stream.decompress(strip, 1<<20))
-        strip = stream.unconsumed_tail
-    require(stream.eof, 'damaged TIFF: wrong length of its pixels')
-
 def _load_tiff(im, file, ended):
     "Decode a TIFF; its pieces are looked at as a JPEG or a PNG is"
     compression,tables = im.info.get('compression', ''),im.tag_v2.get(347, b'')[:-2]
@@ -257,7 +256,7 @@ def _load_tiff(im, file, ended):
     im.load()
     for strip in strips:
         if 'deflate' in compression:
-            _check_deflated(strip, im)
+            _check_deflated([strip], im)
         elif strip[:2]==b'\xff\xd8':
             jpeg = tables+strip[2:] if tables else strip
             one = _Watched(_add_end(jpeg))

@@ -8,16 +8,16 @@ __all__ = ['describe_setting', 'list_differences', 'parse_factors', 'check_choic
            'Recorder']
 
 # %% ../../nbs/engine/runs.ipynb #de3b017a
-import hashlib, importlib, json, math, os, re, secrets, shutil, time
+import hashlib, importlib, json, math, os, re, shutil, time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict, get_type_hints
 
 import torch
 
-from .core import (Count, Refusal, Stopped, Unwritable, blaming, check_writable, convert, open_file,
-                                    parse_json, printable, progress, read_bytes, read_json, reader, reading, sweep,
-                                    write_text, writing)
+from .core import Count, Refusal, Stopped, Unwritable, beside, blaming, check_writable, convert
+from .core import open_file, parse_json, printable, progress, read_bytes, read_json, reader, reading
+from .core import sweep, write_text, writing
 from .locks import lock_folder
 
 # %% ../../nbs/engine/runs.ipynb #40a3620d
@@ -142,7 +142,7 @@ def link_file(
     dst:Path, # Another name for it; what had this name is replaced
 ):
     "Let `dst` be the same file as `src`, or a copy where there are no links"
-    mine = dst.with_name(f'.{secrets.token_hex(8)}.partial')
+    mine = beside(dst)
     try:
         os.link(src, mine)
         mine.replace(dst)

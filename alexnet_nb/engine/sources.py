@@ -8,16 +8,16 @@ __all__ = ['read_table', 'Inside', 'Folder', 'Archive', 'read_synsets', 'read_nu
 # %% ../../nbs/engine/sources.ipynb #edc23f17
 import codecs, json, os, re, subprocess, sys
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 from .archives import find_fault, find_form, open_tar, read_files, read_tar, read_zip
 from .core import Refusal, convert, printable, progress, read_bytes, reader, reading, require
-from .lists import LARGEST, PLACES, ImageList, Source, check_classes, differences, hold_out
-from .lists import ilsvrc_words, load_source, published_counts, sort_classes
+from .lists import LARGEST, PLACES, ImageList, Source, check_classes, hold_out
+from .lists import ilsvrc_words, published_counts, sort_classes
 from .shards import find_cifar, find_cifar_folder, find_in_parquet, find_shards, is_cifar
-from .splits import plan_splits, read_name
+from .splits import locate, plan_splits, read_name
 
 # %% ../../nbs/engine/sources.ipynb #cea906be
 _TABLES = 'words.txt LOC_synset_mapping.txt LOC_val_solution.csv val_annotations.txt'.split()
@@ -294,7 +294,7 @@ def _mentioning(found):
 def _sort_into_splits(found, plan, src, tables, val):
     "Splits, classes and notes of what is in a folder or an archive"
     by_image = _classes_by_image(tables)
-    def locate(path): return printable('/'.join(o for o in (str(src), plan.root.strip('/'), path) if o))
+    here = partial(locate, src, plan.root)
     rows,val_rows,loose = _collect(found, plan, by_image, src)
     if found.archives and not any(_has_ending(o[0], _IMAGE_ENDINGS) for o in rows):
         raise Refusal(f'{src}: holds archives, such as {printable(found.archives[0])}, and no images; '
@@ -302,9 +302,9 @@ def _sort_into_splits(found, plan, src, tables, val):
     notes = _list_notes(found, plan, rows, loose)
     with _mentioning(found):
         place = plan.val[0] if plan.val else ''
-        classes = check_classes(rows, plan.train[0], val_rows if plan.val else None, place, locate)
+        classes = check_classes(rows, plan.train[0], val_rows if plan.val else None, place, here)
     if not plan.val:
-        return hold_out(rows.table(classes), locate(plan.train[0]), classes, val), classes, notes
+        return hold_out(rows.table(classes), here(plan.train[0]), classes, val), classes, notes
     return dict(train=rows.table(classes), val=val_rows.table(classes)), classes, notes
 
 # %% ../../nbs/engine/sources.ipynb #51414928
@@ -329,18 +329,21 @@ def _find_tables(found, plan, src):
     return {name:folder/name for folder in near for name in _TABLES if (folder/name).is_file()}
 
 # %% ../../nbs/engine/sources.ipynb #1b883bbd
+def _make_source(found, plan, src, form, place, tables, files, val, kind=''):
+    "The source in a folder or an archive"
+    splits,classes,notes = _sort_into_splits(found, plan, src, tables, val)
+    published = published_counts(classes)
+    words = _words_by_class(tables)
+    return Source(kind+_describe_content(plan, published, src), src, [(form, str(place))], splits, classes,
+                  {c:words[c] for c in classes if c in words}, published, found.refused.items(), notes, files.values())
+
 def _find_in_folder(src, val):
     "Class folders below `src`, perhaps in Kaggle's layout"
     found = Folder(src)
     plan = plan_splits(found.look, src)
     files = _find_tables(found, plan, src)
     tables = {name:read_table(path) for name,path in files.items()}
-    splits,classes,notes = _sort_into_splits(found, plan, src, tables, val)
-    published = published_counts(classes)
-    kind = _describe_content(plan, published, src)
-    words = _words_by_class(tables)
-    return Source(kind, src, [('folder', str(src/plan.root))], splits, classes,
-                  {c:words[c] for c in classes if c in words}, published, found.refused.items(), notes, files.values())
+    return _make_source(found, plan, src, 'folder', src/plan.root, tables, files, val)
 
 def _find_in_archive(src, val):
     "Class folders in a tar, compressed or not, or in a zip"
@@ -353,12 +356,8 @@ def _find_in_archive(src, val):
     plan = plan_splits(found.look, src)
     files = {name:src.parent/name for name in _TABLES[1:3] if (src.parent/name).is_file()}
     tables = {name:read_table(path) for name,path in files.items()} | found.tables
-    splits,classes,notes = _sort_into_splits(found, plan, src, tables, val)
-    kind = dict(tar='archive of', packed='compressed archive of', zip='zip of')[form]
-    published = published_counts(classes)
-    words = _words_by_class(tables)
-    return Source(f'{kind} {_describe_content(plan, published, src)}', src, [(form, str(src))], splits, classes,
-                  {c:words[c] for c in classes if c in words}, published, found.refused.items(), notes, files.values())
+    kind = dict(tar='archive of ', packed='compressed archive of ', zip='zip of ')[form]
+    return _make_source(found, plan, src, form, src, tables, files, val, kind)
 
 # %% ../../nbs/engine/sources.ipynb #34daa361
 _MAT_READER = '''

@@ -35,7 +35,7 @@ from ..engine.machine import check_compiler, check_memory, get_device, keep_memo
 from ..engine.parallel import join
 from ..engine.pictures import read_picture
 from ..engine.runs import check_choice
-from ..model import AlexNet, get_spec, load_weights, make_spec, shapes
+from ..model import AlexNet, get_spec, load_weights, shapes
 from ..results import check_figure_path, evaluate, in_percent, match_classes
 from ..results import predict, save_figure, save_figures, show_top5
 from ..split import columns as split_columns
@@ -138,7 +138,7 @@ def check_network(
     devices=('cpu',),# Where it will work; two for a network in two columns
 ):                   # Raises `Refusal`
     "Refuse a network that cannot be built here"
-    spec = make_spec(spec) if isinstance(spec, dict) else get_spec(spec)
+    spec = get_spec(spec)
     rows = shapes(spec, n_classes, width, size)
     weights = sum(o['params'] for o in rows)
     image = sum(o['units'] for o in rows)+3*rows[0]['side']**2
@@ -161,6 +161,7 @@ def describe_training(
         lines.append("smaller than the paper's network, for want of a GPU; the full one on a pack of 256 pixels: "
                      '--width 1 --size 224 --epochs 90 --schedule log2012')
     return lines
+
 def plan_training(
     pack,       # Its folder, or None for the demo
     run,        # Folder of the run, or None for the usual one
