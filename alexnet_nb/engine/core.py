@@ -485,6 +485,7 @@ _heard = [] # signals since the command began
 
 def _stop(number, frame):
     _heard.append(number)
+    sys.unraisablehook = lambda about: None # what was half made at this moment may not know how to end
     raise Stopped(number=number)
 
 @contextmanager
