@@ -469,9 +469,18 @@ def step_jobs(
     if not o.steps: return []
     compiled = [False, True] if _can_compile(o) else [False]
     if o.device.type=='cpu': return _step_jobs_on_cpu(o, compiled)
-    ways = [[Mode(p, last, c) for c in compiled] for p,last in (('fp32',False), ('tf32',True), ('bf16',True))]
-    names = [*SPECS, ALEXNET]
-    return [partial(_step_job, o, names, modes, n) for n in (o.batch_size, 8*o.batch_size) for modes in ways]
+    return _step_jobs_on_gpu(o, compiled)
+
+def _step_jobs_on_gpu(o, compiled):
+    "All networks in each precision; three of them compiled, each of which takes half a minute, and in large batches"
+    compared = ['code2012', 'no_lrn', ALEXNET]
+    jobs = []
+    for n,names in ((o.batch_size, [*SPECS, ALEXNET]), (8*o.batch_size, compared)):
+        for mode in Mode('bf16', True),Mode('fp32'),Mode('tf32', True):
+            jobs.append(partial(_step_job, o, names, [mode], n))
+        fast = Mode('bf16', True)
+        if True in compiled: jobs.append(partial(_step_job, o, compared, [replace(fast, compile=True)], n, fast))
+    return jobs
 
 def _step_jobs_on_cpu(o, compiled):
     "All networks in the plain mode, a few at a time, for the memory's sake; three of them in the other modes"
@@ -490,7 +499,7 @@ def _step_jobs_on_cpu(o, compiled):
 
 def _can_compile(o):
     "Is torch.compile asked for, or usual on the device, and does it work here?"
-    if not o.compile and o.device.type=='cpu': return False
+    if not o.compile and (o.device.type=='cpu' or o.quick): return False
     try: torch.compile(lambda x: x*x+1, dynamic=False)(torch.ones(8, device=o.device))
     except Exception as e:
         why = f'PyTorch cannot compile here ({first_line(e)})'

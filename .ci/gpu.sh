@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# What only a GPU can show: bash .ci/gpu.sh DIR [--minutes 12] [--only PIECE,…] [--quick] [--device cuda]
+# It needs PyTorch and the package's requirements, and writes gpu.tar (cards) and gpu.log into DIR.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:?the folder for the cards}
+shift
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+exec "${PYTHON:-python3}" -m tests.gpu --out "$out" --tar "$@"

@@ -1,0 +1,740 @@
+"""What only a GPU can show, in one command: are its numbers right, does it go on bit by bit, how fast is it, and why
+
+python -m tests.gpu --out DIR [--minutes 12] [--only PIECE,…] [--device cuda] [--quick] [--tar]
+
+It needs PyTorch, this folder and the requirements of the package, and neither nbdev nor a network. Each piece is a
+process with a limit of its own. Pieces that compare numbers run side by side, those that measure time one after the
+other. Each leaves cards in DIR as soon as it can, and what it said in DIR/gpu.log. With --tar the cards lie in
+DIR/gpu.tar instead. The exit code is 1 if a piece has failed."""
+import argparse, ast, json, math, os, shlex, signal, statistics, subprocess, sys, tarfile, tempfile, time, traceback
+from collections import defaultdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+root = Path(__file__).resolve().parents[1]
+os.environ.setdefault('MPLBACKEND', 'Agg')
+if str(root) not in sys.path: sys.path.insert(0, str(root))
+
+PRECISIONS = 'fp32', 'tf32', 'bf16'
+TOLERATED = dict(fp32=1e-4, tf32=1e-2, bf16=5e-2) # greatest difference over the greatest number
+
+@dataclass
+class Place:
+    "Where a piece works, and how much"
+    out:Path       # Folder for its cards
+    tmp:Path       # Folder that the pieces share, with `pack` and `small` in it
+    device:str     # cuda, cuda:1, cpu …
+    quick:bool     # Small networks and few steps, to see whether all of this works
+    seconds:float  # That the piece should take
+    start:float    # When it began
+
+    @property
+    def width(self): return .125 if self.quick else 1.
+    @property
+    def size(self): return 64 if self.quick else 224
+    @property
+    def batch(self): return 16 if self.quick else 128
+    @property
+    def precisions(self): return [o for o in PRECISIONS if self.device!='cpu' or o!='tf32']
+    @property
+    def pack(self): return self.wait(self.tmp/'pack')
+    @property
+    def small(self): return self.wait(self.tmp/'small')
+
+    def wait(self, path, limit=120):
+        "A pack that another process may still be making"
+        end = time.monotonic()+limit
+        while not (path/'meta.json').exists():
+            assert time.monotonic()<end, f'{path} is not there'
+            time.sleep(.1)
+        return path
+
+    def left(self): return self.seconds-(time.monotonic()-self.start)
+
+    def keep(self, name, value, unit, n, **kw):
+        "Write a card, perhaps over one that said less"
+        from alexnet_nb.tools.cards import Card, device_name
+        command = f'bash .ci/gpu.sh DIR --only {name.split("_")[0]}' + (' --quick' if self.quick else '')
+        card = Card(f'GPU: {name}', value, unit, n, command=command, wall_s=time.monotonic()-self.start,
+                    device=device_name(self.device), **kw)
+        card.save(self.out/f'gpu_{name}.json')
+        return card
+
+# --- Data
+
+def make_data(p):
+    "A pack of 256 pixels with ten full batches, and a small one"
+    from alexnet_nb.data import prepare
+    from alexnet_nb.engine.demo import demo
+    workers = None if p.device!='cpu' else 1
+    prepare(demo(p.tmp/'few', 13, 3), p.tmp/'small', size=64, workers=workers)
+    n,size = (3, 72) if p.quick else (128, 256)
+    prepare(demo(p.tmp/'many', n, 10), p.tmp/'pack', size=size, workers=workers)
+    return 'two packs'
+
+# --- Commands
+
+def call_all(jobs, limit, env=None):
+    "Run commands side by side: {name: (exit code, seconds, what it said)}"
+    found,running = {},{}
+    begin = time.monotonic()
+    for name,words in jobs.items():
+        out = tempfile.TemporaryFile()
+        running[name] = subprocess.Popen(words, cwd=root, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+                                         stdout=out, stderr=subprocess.STDOUT, start_new_session=True), out
+    while running:
+        over = time.monotonic()-begin>limit
+        for name,(process,out) in list(running.items()):
+            if over and process.poll() is None: os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None and not over: continue
+            code = process.wait()
+            out.seek(0)
+            said = out.read().decode(errors='replace')
+            found[name] = (f'over {limit:.0f} s' if over else code), time.monotonic()-begin, said
+            del running[name]
+        time.sleep(.05)
+    return found
+
+def command(name, *args):
+    "Words that run a command of the package as its script does"
+    code = f'import sys; sys.argv[0] = {name!r}; from alexnet_nb.tools.commands import {name} as f; sys.exit(f())'
+    return [sys.executable, '-c', code, *map(str, args)]
+
+def tail(text, n=12): return '\n'.join(text.strip().splitlines()[-n:])
+
+def smoke(p):
+    "Every command, on the device"
+    d = p.tmp/'smoke'
+    d.mkdir()
+    small,on = p.small,['--device', p.device]
+    base = [small, '--width', .125, '--size', 56, '--batch_size', 32, '--epochs', 3, '--schedule', 'short', *on]
+    train = partial(command, 'alexnet_train', *base, '--run')
+    whole = d/'whole'
+    first = {'train, 5 steps':train(whole, '--steps', 5),
+             'doctor':command('alexnet_doctor', '--seconds', 2 if p.quick else 20, '--json', d/'doctor.json', *on),
+             'bench lrn':command('alexnet_bench', 'lrn', '--quick', '--batch_size', 4, '--out', d/'lrn.json', *on),
+             'columns':command('alexnet_train', *base[:-2], '--device', f'{p.device},{p.device}', '--columns', '--run',
+                               d/'columns')}
+    for precision in p.precisions: first[f'train {precision}'] = train(d/precision, '--precision', precision)
+    if p.device!='cpu':
+        first['bf16, channels_last'] = train(d/'last', '--precision', 'bf16', '--channels_last')
+        first['compiled'] = train(d/'compiled', '--compile', '--steps', 5)
+        first['compiled, bf16, channels_last'] = train(d/'both', '--compile', '--steps', 5, '--precision', 'bf16',
+                                                       '--channels_last')
+        first['deterministic'] = train(d/'same', '--deterministic')
+        first['deterministic, bf16'] = train(d/'same16', '--deterministic', '--precision', 'bf16', '--channels_last')
+        first['figure1'] = command('alexnet_reproduce', 'figure1', p.tmp/'small', '--folder', d/'figure1', '--seeds', 1,
+                                   '--max_epochs', 1, '--lr', .001, *on)
+        for spec in 'paper', 'torchvision':
+            first[f'train {spec}'] = train(d/spec, '--spec', spec, '--steps', 3)
+    picture = next((p.tmp/'few').rglob('*.JPEG'))
+    second = {'train, to the end':train(whole)}
+    third = {'eval':command('alexnet_eval', whole, '--pack', small, '--card', d/'eval.json', *on),
+             'predict':command('alexnet_predict', whole, picture, picture, '--out', d/'predicted.csv', *on)}
+    if p.quick and p.device=='cpu': first = {k:first[k] for k in ('train, 5 steps', 'columns')} # tests do the others
+    found = {}
+    for jobs in (first, second, third):
+        found |= call_all(jobs, max(5, p.left()), {'OMP_NUM_THREADS':'1'})
+        for name in jobs:
+            code,seconds,said = found[name]
+            print(f'-- {name}: {code}, {seconds:.0f} s\n{tail(said, 25 if code or name=="doctor" else 4)}', flush=True)
+        bad = {k:v[0] for k,v in found.items() if v[0]}
+        p.keep('smoke', len(found)-len(bad), 'commands work', len(found), spread={k:v[1] for k,v in found.items()})
+    assert not bad, f'failed: {bad}'
+    return f'{len(found)} commands work'
+
+# --- Notebooks
+
+def cells_needed(sources, last):
+    "Which cells come before a cell that uses names of theirs, by their numbers"
+    def names(source, kind):
+        try: tree = ast.parse(source)
+        except SyntaxError: return set() # a line for the shell
+        found = {o.id for o in ast.walk(tree) if isinstance(o, ast.Name) and isinstance(o.ctx, kind)}
+        if kind is ast.Store:
+            found |= {o.name for o in ast.walk(tree) if isinstance(o, (ast.FunctionDef, ast.ClassDef))}
+            found |= {(a.asname or a.name).split('.')[0] for o in ast.walk(tree)
+                      if isinstance(o, (ast.Import, ast.ImportFrom)) for a in o.names}
+        return found
+    wanted,numbers = names(sources[last], ast.Load),[last]
+    for i in range(last-1, -1, -1):
+        source = sources[i]
+        stars = 'import *' in source and 'nbdev' not in source
+        if stars or names(source, ast.Store) & wanted:
+            numbers.append(i)
+            wanted |= names(source, ast.Load)
+    return sorted(numbers)
+
+def run_cells(path):
+    "Run the cells of a notebook that are marked `gpu`, each after those that it needs"
+    raw = json.loads(Path(path).read_text(encoding='utf-8'))
+    cells = [''.join(o['source']) for o in raw['cells'] if o['cell_type']=='code']
+    module = next((o.split()[-1] for c in cells for o in c.splitlines() if o.startswith('#| default_exp')), None)
+    def marked(c, *words): return any(o.startswith('#|') and o[2:].split()[0] in words for o in c.splitlines())
+    gpu = [i for i,c in enumerate(cells) if marked(c, 'gpu')]
+    shown = [c if i in gpu or not marked(c, 'export', 'exports', 'slow', 'eval:') else '' for i,c in enumerate(cells)]
+    space = {'display':print, '__name__':'__main__'}
+    exec(f'import sys; import alexnet_nb.{module} as module', space)
+    space |= vars(space['module'])
+    done = set()
+    for i in gpu:
+        for j in cells_needed(shown, i):
+            if j in done: continue
+            done.add(j)
+            start = time.monotonic()
+            exec(compile(shown[j], f'{Path(path).name}, cell {j}', 'exec'), space)
+            if j in gpu: print(f'{Path(path).name}, cell {j}: {time.monotonic()-start:.1f} s', flush=True)
+
+def cells(p):
+    "The cells that are marked `gpu`"
+    import torch
+    found = [o for o in sorted((root/'nbs').rglob('*.ipynb')) if '#| gpu' in o.read_text(encoding='utf-8')]
+    if torch.cuda.device_count()<2: found = [o for o in found if o.stem!='03_split'] # needs two
+    if p.quick: found = [o for o in found if o.parent.name!='tools']
+    code = 'import sys; from tests.gpu import run_cells; run_cells(sys.argv[1])'
+    jobs = {o.stem:[sys.executable, '-c', code, str(o)] for o in found}
+    done = call_all(jobs, max(5, p.left()))
+    bad = {k:v[0] for k,v in done.items() if v[0]}
+    for name,(result,seconds,said) in done.items():
+        print(f'-- {name}: {result}, {seconds:.0f} s\n{tail(said, 40 if result else 6)}', flush=True)
+    p.keep('cells', len(done)-len(bad), 'notebooks', len(done), spread={k:v[1] for k,v in done.items()})
+    assert not bad, f'failed: {bad}'
+    return f'{len(done)} notebooks'
+
+# --- Tests
+
+SUITE = 'train split devices commands doctor bench weights hub relu data'.split()
+
+def suite(p):
+    "The tests that meet a GPU if there is one"
+    jobs = {}
+    for name in SUITE:
+        jobs[name] = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '--timeout', '100', '-rfE',
+                      '--tb=short', f'tests/test_{name}.py']
+    done = call_all(jobs, max(10, p.left()-3))
+    bad = {k:v[0] for k,v in done.items() if v[0]}
+    for name,(result,seconds,said) in done.items():
+        print(f'-- {name}: {result}, {seconds:.0f} s\n{tail(said, 60 if result else 2)}', flush=True)
+    p.keep('suite', len(done)-len(bad), 'files of tests pass', len(done), spread={k:v[1] for k,v in done.items()})
+    assert not bad, f'failed: {bad}'
+    return f'{len(done)} files'
+
+# --- Numbers
+
+def apart(x, truth):
+    "Greatest difference, over the greatest number there is"
+    x,truth = x.detach().double().cpu(),truth.detach().double().cpu()
+    return ((x-truth).abs().max()/truth.abs().max()).item()
+
+@contextmanager
+def plainly(wish):
+    "Let the norms be computed operation by operation?"
+    if wish: os.environ['ALEXNET_NB_PLAIN'] = '1'
+    try: yield
+    finally: os.environ.pop('ALEXNET_NB_PLAIN', None)
+
+def compare_norms(p):
+    "Response normalization, forward and backward, in each kind of numbers, layout and way"
+    import torch
+    from alexnet_nb.lrn import implementation, lrn
+    found = {}
+    for within,shape in ((False, (8,96,27,27)), (True, (8,64,13,13)), (False, (3,48,7,7))):
+        settings = dict(k=1., alpha=1e-3, within=True) if within else dict(groups=2)
+        rng = torch.Generator().manual_seed(0)
+        x,g = torch.randn(2, *shape, generator=rng)*50
+        for dtype in (torch.float32, torch.bfloat16):
+            a = x.to(dtype).double().requires_grad_()
+            y = lrn(a, **settings)
+            truth = y,torch.autograd.grad(y, a, g.to(dtype).double())[0]
+            for layout in (torch.contiguous_format, torch.channels_last):
+                b = x.to(p.device, dtype).contiguous(memory_format=layout).requires_grad_()
+                for plain in (False, True):
+                    with plainly(plain):
+                        y = lrn(b, **settings)
+                        ours = y,torch.autograd.grad(y, b, g.to(p.device, dtype).contiguous(memory_format=layout))[0]
+                        how = implementation(b, within=within)
+                    kind = f"{'within' if within else 'across'} {shape[1]}x{shape[2]}, {str(dtype)[6:]}, "
+                    kind += f"{'channels_last' if layout is torch.channels_last else 'contiguous'}, {how}"
+                    for way,t,o in zip(('forward', 'backward'), truth, ours): found[f'lrn {kind}, {way}'] = apart(o, t)
+    return found
+
+def compare_augment(p):
+    "Augmentation of the same squares with the same seed"
+    import torch
+    from alexnet_nb.augment import CAFFE, CODE2012, PAPER, TORCHVISION, Augment
+    from alexnet_nb.data import Loader, Pack
+    pack = Pack(p.small)
+    xb = next(iter(Loader(pack, bs=40)))[0]
+    found = {}
+    for name,spec in dict(paper=PAPER, code2012=CODE2012, caffe=CAFFE, torchvision=TORCHVISION).items():
+        cpu,gpu = (Augment(pack, spec, device=o) for o in ('cpu', p.device))
+        found[f'Augment {name}'] = apart(gpu(xb, 7), cpu(xb, 7))
+        found[f'Augment {name}, views'] = apart(torch.stack(list(gpu.views(xb))), torch.stack(list(cpu.views(xb))))
+    return found
+
+def compare_update(p):
+    "Five updates of SGD2012, with rates that change and a layer that freezes"
+    import torch
+    from alexnet_nb.model import AlexNet
+    from alexnet_nb.train import SGD2012
+    found = {}
+    for last in (False, True):
+        rng = torch.Generator().manual_seed(0)
+        net = AlexNet('code2012', 10, .25, 64, seed=0)
+        truth = AlexNet('code2012', 10, .25, 64, seed=0).double()
+        truth.load_state_dict({k:v.double() for k,v in net.state_dict().items()})
+        if last: net.to(memory_format=torch.channels_last)
+        nets = net.to(p.device),truth
+        rules = [SGD2012(o, rates=dict(conv1=.1)) for o in nets]
+        for i in range(5):
+            for a,b in zip(*(o.parameters() for o in nets)):
+                g = torch.randn(b.shape, generator=rng)
+                for q in (a, b): q.grad = torch.empty_like(q).copy_(g) if q.requires_grad else None
+            for o in rules: o.step()
+            factor = (1e-3 if i<3 else 0.)
+            for o in rules: o.scale(lambda name: factor if name.startswith('conv2') else .1)
+        worst = max(apart(a, b) for a,b in zip(*(o.parameters() for o in nets)))
+        found[f"SGD2012, {'channels_last' if last else 'contiguous'}"] = worst
+        vs = [(rules[0].state[a]['v'], rules[1].state[b]['v']) for a,b in zip(*(o.parameters() for o in nets))]
+        found[f"SGD2012, {'channels_last' if last else 'contiguous'}, velocity"] = max(apart(a, b) for a,b in vs)
+    return found
+
+def compare_networks(p):
+    "Logits and gradients of whole networks, and of one in two columns on this device"
+    import torch
+    import torch.nn.functional as F
+    from alexnet_nb.engine.machine import arithmetic
+    from alexnet_nb.engine.step import forward
+    from alexnet_nb.model import SPECS, AlexNet
+    from alexnet_nb.split import columns, merge_state
+    rng = torch.Generator().manual_seed(0)
+    found = {}
+    device = torch.device(p.device)
+    for name in SPECS if not p.quick else ['code2012']:
+        net = AlexNet(name, 10, .25, 99, seed=0).eval()
+        x,y = torch.randn(8, 3, 99, 99, generator=rng)*60,torch.randint(10, (8,), generator=rng)
+        truth = AlexNet(name, 10, .25, 99, seed=0).eval().double()
+        with torch.no_grad():
+            for a,b in zip(truth.parameters(), net.parameters()): # larger than at the start: all layers count
+                a.copy_(torch.randn(a.shape, generator=rng)*(2/max(1, a[0].numel()))**.5 if a.ndim>1 else a)
+                b.copy_(a)
+        logits = truth(x.double())
+        F.cross_entropy(logits, y).backward()
+        grads = {k:o.grad for k,o in truth.named_parameters()}
+        last = x.to(p.device).contiguous(memory_format=torch.channels_last)
+        ways = {f'{o}{k}':(o, k) for o in p.precisions for k in ('', ', channels_last')}
+        if name=='code2012': ways |= {f'columns, {o}':(o, ', columns') for o in p.precisions}
+        for way,(precision,kind) in ways.items():
+            ours = columns(net, (p.device, p.device)) if 'columns' in kind else AlexNet(name, 10, .25, 99).to(p.device)
+            if 'columns' not in kind: ours.load_state_dict(net.state_dict())
+            if 'last' in kind: ours.to(memory_format=torch.channels_last)
+            ours.eval()
+            with arithmetic(precision, device):
+                got = forward(ours, last, precision)
+                F.cross_entropy(got, y.to(p.device)).backward()
+            state = merge_state({k:o.grad for k,o in ours.named_parameters()}, net.spec)
+            found[f'{name}, {way}, logits'] = apart(got, logits)
+            worst = {k:((state[k].double().cpu()-v).norm()/v.norm()).item() for k,v in grads.items()}
+            found[f'{name}, {way}, gradients'] = max(worst.values())
+    return found
+
+def numbers(p):
+    "Norms, augmentation, update rule, networks and columns against the CPU in float64"
+    found,slow = {},[]
+    for f in (compare_norms, compare_augment, compare_update, compare_networks):
+        try: found |= f(p)
+        except Exception: slow.append(f'{f.__name__}: {traceback.format_exc(limit=-4)}')
+        p.keep('numbers', max(found.values(), default=0.), 'greatest difference', len(found), spread=found)
+    for k,v in found.items(): print(f'{v:9.2e}  {k}')
+    def limit(name):
+        if 'gradients' in name and 'bf16' in name: return .5 # of ReLUs that open or close
+        return TOLERATED['bf16' if 'bf' in name else 'tf32' if 'tf32' in name else 'fp32']
+    wrong = {k:v for k,v in found.items() if not v<limit(k)}
+    assert not slow and not wrong, '\n'.join([*slow, f'too far apart: {wrong}' if wrong else ''])
+    return f'{len(found)} comparisons'
+
+# --- Bit by bit
+
+def resume(p):
+    "40 steps at once, and 20 and 20, with --deterministic: are all bits the same?"
+    import torch
+    from alexnet_nb.train import read_checkpoint, train
+    pack,half = p.small,(3 if p.quick else 20)
+    kw = dict(width=.25, size=56, batch_size=32, epochs=99, schedule='constant', device=p.device, deterministic=True,
+              say=print)
+    found = {}
+    ways = {'fp32':{}, 'bf16, channels_last':dict(precision='bf16', channels_last=True)}
+    if not p.quick: ways['tf32'] = dict(precision='tf32')
+    if p.device=='cpu': ways.pop('tf32', None)
+    ways = ways | ({} if p.quick else {'fp32, columns':dict(columns=True, device=f'{p.device},{p.device}')})
+    for way,more in ways.items():
+        d = p.tmp/'resume'/way.replace(', ', '_')
+        for name,ends in dict(once=[2*half], twice=[half, 2*half], again=[2*half]).items():
+            for end in ends: train(pack, d/name, steps=end, **kw | more)
+        a,b,c = (read_checkpoint(d/o/'last.safetensors') for o in ('once', 'twice', 'again'))
+        assert a.step==b.step==2*half
+        def differ(a, b):
+            pairs = [(a.model.state_dict()[k], v) for k,v in b.model.state_dict().items()]
+            pairs += [(a.tensors[k], v) for k,v in b.tensors.items()]
+            return sum(not torch.equal(u, v) for u,v in pairs)
+        found[f'{way}: resumed'] = differ(a, b)
+        found[f'{way}: repeated'] = differ(a, c)
+        p.keep('resume', found, 'tensors differ', 2*half)
+        print(found, flush=True)
+    assert not any(found.values()), found
+    return f'the same bits: {", ".join(ways)}'
+
+# --- Drift
+
+def drift(p):
+    "Losses of the same steps in each precision"
+    import torch
+    from alexnet_nb.data import Pack
+    from alexnet_nb.engine.machine import arithmetic
+    from alexnet_nb.engine.parallel import World
+    from alexnet_nb.train import Training, settings, train_step
+    pack,steps = Pack(p.pack),(6 if p.quick else 200)
+    device = torch.device(p.device)
+    curves = {}
+    ways = {o:(o, o=='bf16') for o in p.precisions} | {'fp32, again':('fp32', False)}
+    for way,(precision,last) in ways.items():
+        cfg = settings(pack, width=p.width, size=p.size, batch_size=p.batch, epochs=1000, schedule='constant',
+                       precision=precision, gpu=device.type=='cuda')
+        t = Training(pack, cfg, World([p.device]), channels_last=last)
+        batches,sums = t.stream(2),[]
+        with arithmetic(precision, device):
+            for _ in range(steps):
+                t.sums.zero_()
+                train_step(t, *next(batches))
+                sums.append(t.sums[0].clone())
+        batches.close()
+        losses = [a/n for a,_,n in torch.stack(sums).tolist()]
+        curves[way] = losses
+        tens = max(1, steps//20)
+        spread = {k:[statistics.mean(v[i:i+tens]) for i in range(0, steps, tens)] for k,v in curves.items()}
+        ends = {k:statistics.mean(v[-2*tens:]) for k,v in curves.items()}
+        for k,v in curves.items():
+            ends[f'{k}, mean difference of a step'] = statistics.mean(abs(a-b) for a,b in zip(v, curves['fp32']))
+        p.keep('drift', ends, 'loss at the end', steps, spread=spread, seeds=[0])
+        print(way, [round(o, 3) for o in spread[way]], flush=True)
+        assert all(map(math.isfinite, losses)), f'{way}: the loss is not a number'
+    return ', '.join(f'{k} {v:.4f}' for k,v in ends.items() if 'mean' not in k)
+
+# --- Speed
+
+def show_lines(lines):
+    for l in lines:
+        share = f"{l['share']:.0%} of {l['binds']}" if 'share' in l else ''
+        print(f"{l['median']:10.3f} ({l['low']:.3f} to {l['high']:.3f}) {l['unit']:14} {l['what']}, {l['place']} {share}")
+
+def speed(p):
+    "Steps against torchvision's, in turns, in each precision, eager and compiled"
+    import torch
+    from alexnet_nb.engine.timing import Job, Ratio, per_second, quotient, run_job
+    from alexnet_nb.tools.bench import ALEXNET, Mode, make_step, random_batch
+    device = torch.device(p.device)
+    torch._dynamo.config.recompile_limit = 64
+    modes = [Mode('fp32'), Mode('tf32', True), Mode('bf16', True)]
+    if device.type=='cpu': modes.pop(1)
+    if not p.quick: modes.append(Mode('bf16', True, True))
+    said = []
+    for n in [p.batch, 8*p.batch] if not p.quick else [4]:
+        calls,notes = {},[]
+        for mode in modes:
+            for name in ('code2012', 'no_lrn', ALEXNET):
+                if name=='no_lrn' and mode.compile or p.left()<30 and calls: continue
+                f = make_step(name, mode, p.device, p.width, p.size)
+                x,y = random_batch(n, p.size, p.device, channels_last=name!=ALEXNET or mode.channels_last)
+                start = time.monotonic()
+                try:
+                    for _ in range(2): f(x, y).item()
+                except Exception as e:
+                    print(f'{name}, {mode}: {traceback.format_exc(limit=-3)}', flush=True)
+                    notes.append(f'{name}, {mode}: {e}'[:200])
+                    continue
+                print(f'batch {n}, {name}, {mode}: two steps in {time.monotonic()-start:.1f} s', flush=True)
+                calls[f'{name}, {mode}'] = partial(f, x, y)
+        ratios = [Ratio(k, per_second(k, n), 'images per s') for k in calls]
+        for mode in modes:
+            mine,plain = f'code2012, {mode}',f'no_lrn, {mode}'
+            for peer in dict.fromkeys([f'{ALEXNET}, {mode}', f'{ALEXNET}, {modes[0]}']):
+                if {mine, peer}<=calls.keys():
+                    ratios.append(Ratio(f'{mine} against {peer}', quotient(peer, mine), 'times as fast'))
+            if {mine, plain}<=calls.keys():
+                ratios.append(Ratio(f'{mine} against no_lrn', quotient(mine, plain), 'times as long'))
+        lines = run_job(Job(f'batch {n}, {p.size} px', calls, ratios, 2 if p.quick else 10), p.device)
+        values = {l['what']:round(l['median'], 3) for l in lines if l['unit']!='images per s'}
+        p.keep(f'speed_{n}', values, '(medians)', 2 if p.quick else 10, claim='3.5', spread=lines)
+        show_lines(lines)
+        said += [f"{l['what']} {l['median']:.0f}" for l in lines if l['unit']=='images per s' and 'bf16' in l['what']]
+        assert not notes, notes
+    return 'images/s: '+', '.join(said)
+
+# --- What limits a step
+
+def parts(p):
+    "The parts of a step, alone and together, what the host needs for it, and the kernels of the device"
+    import torch
+    from alexnet_nb.data import Loader, Pack
+    from alexnet_nb.engine.machine import arithmetic
+    from alexnet_nb.engine.parallel import World
+    from alexnet_nb.engine.timing import median_time, pace, time_call
+    from alexnet_nb.train import Training, settings, train_step
+    pack,device = Pack(p.pack),torch.device(p.device)
+    seconds = .05 if p.quick else 1.
+    values = {}
+    def note(name, v):
+        values[name] = v
+        print(f'{v:12.3f}  {name}', flush=True)
+        p.keep('parts', values, 'ms for a batch, and images/s', p.batch)
+    gpu = device.type=='cuda'
+    if gpu: # host to device
+        x,y = next(iter(Loader(pack, bs=p.batch, pin=True)))
+        copy = median_time(lambda: x.to(device, non_blocking=True), seconds, device)
+        note('copy of a batch to the device, ms', 1e3*copy)
+        xd = x.to(device)
+    else: xd,y = next(iter(Loader(pack, bs=p.batch)))
+    for workers in (1, 2, 4, 8):
+        def read():
+            while True:
+                for xb,_ in Loader(pack, bs=p.batch, workers=workers, pin=gpu): yield len(xb)
+        note(f'loader with {workers} workers, images/s', pace(read(), seconds))
+    for precision,last in (('fp32', False), ('bf16', True)):
+        cfg = settings(pack, width=p.width, size=p.size, batch_size=p.batch, epochs=1000, schedule='log2012',
+                       precision=precision, gpu=gpu)
+        t = Training(pack, cfg, World([p.device]), channels_last=last)
+        kind = f"{precision}{', channels_last' if last else ''}"
+        if precision=='fp32': note('augmentation, ms', 1e3*median_time(lambda: t.aug(xd, 1), seconds, device))
+        if precision=='fp32' and gpu:
+            start = time.perf_counter()
+            for _ in range(5): t.aug(xd, 1)
+            note('augmentation, until it is queued, ms', 1e3*(time.perf_counter()-start)/5)
+        def again():
+            t.step = 0 # always a full batch
+            train_step(t, xd, y)
+        with arithmetic(precision, device):
+            for _ in range(3): again()
+            step = median_time(again, seconds, device)
+            note(f'step {kind}, with augmentation, alone, ms', 1e3*step)
+            row = time_call(again, 3 if p.quick else 10, device)
+            note(f'step {kind}, with augmentation, ten in a row, ms', 1e3*row)
+            if gpu:
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                for _ in range(3): again()
+                note(f'step {kind}, until it is queued, ms', 1e3*(time.perf_counter()-start)/3)
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(20): t.opt.scale(lambda name: 1.)
+            note(f'rates of the groups, host, ms', 1e3*(time.perf_counter()-start)/20)
+            for workers in (2, 4):
+                t.step = 0
+                batches = t.stream(workers)
+                def go_on():
+                    for xb,yb in batches:
+                        train_step(t, xb, yb, t.step%50==0)
+                        yield len(xb)
+                count,start,end = 0,time.perf_counter(),time.perf_counter()+2*seconds
+                for k in go_on(): # no waiting for the device between steps
+                    count += k
+                    if time.perf_counter()>end: break
+                if gpu: torch.cuda.synchronize()
+                note(f'train {kind}, {workers} workers, images/s', count/(time.perf_counter()-start))
+                batches.close()
+            profile(p, kind, again)
+    return ', '.join(f'{k} {v:.2f}' for k,v in values.items() if 'alone' in k or 'train' in k)
+
+def profile(p, kind, call, times=10):
+    "What the device does in a step"
+    import torch
+    from torch.profiler import ProfilerActivity, profile as record
+    gpu = p.device!='cpu'
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if gpu else [])
+    call()
+    with record(activities=activities) as found:
+        start = time.perf_counter()
+        for _ in range(times): call()
+        if gpu: torch.cuda.synchronize()
+        wall = time.perf_counter()-start
+    by_kernel,spans = defaultdict(list),[]
+    for o in found.events():
+        if gpu and o.device_type!=torch.autograd.DeviceType.CUDA: continue
+        if not gpu and o.cpu_parent is not None: continue
+        by_kernel[o.name].append(o.time_range.elapsed_us())
+        spans.append((o.time_range.start, o.time_range.end))
+    busy,end = 0,0
+    for a,b in sorted(spans):
+        busy += max(0, b-max(a, end))
+        end = max(end, b)
+    length = max(b for _,b in spans)-min(a for a,_ in spans)
+    total = sum(map(sum, by_kernel.values()))
+    top = sorted(by_kernel.items(), key=lambda o: -sum(o[1]))[:25]
+    rows = [dict(what=k[:110], share=sum(v)/total, us=sum(v)/times, calls=len(v)/times) for k,v in top]
+    values = dict(wall_ms=1e3*wall/times, busy_ms=busy/times/1e3, busy_share=busy/length, launches=len(spans)/times)
+    p.keep(f"profile_{kind.split(',')[0]}", values, 'per step', times, spread=rows)
+    print(f'{kind}: {values}')
+    for r in rows[:16]: print(f"  {r['share']:6.1%} {r['us']:9.0f} us {r['calls']:5.1f}  {r['what'][:100]}")
+    if gpu:
+        averages = [o for o in found.key_averages() if o.key.startswith(('aten::', '_', 'Optimizer'))]
+        for o in sorted(averages, key=lambda o: -o.self_device_time_total)[:14]:
+            print(f'  {o.self_device_time_total/times:9.0f} us {o.count/times:5.1f}  {o.key}')
+        for o in sorted(averages, key=lambda o: -o.self_cpu_time_total)[:10]:
+            print(f'  host {o.self_cpu_time_total/times:9.0f} us {o.count/times:5.1f}  {o.key}')
+
+# --- Measures
+
+def bench(p):
+    "Measures of alexnet_bench, a job at a time, for as long as there is time"
+    from alexnet_nb.engine.timing import run_job
+    from alexnet_nb.tools.bench import MEASURES, Options
+    from alexnet_nb.tools.cards import versions
+    said = []
+    for name in ('lrn', 'optimizer', 'end_to_end', 'step'):
+        section,list_jobs,fixed = MEASURES[name]
+        kw = dict(batch_size=4, width=.125, size=67, steps=1, repeats=1) if p.quick else dict(steps=5, repeats=10)
+        if p.quick and name in ('step', 'end_to_end'): continue
+        lines = []
+        jobs = list_jobs(Options(device=p.device, **kw | fixed))
+        for i,make in enumerate(jobs):
+            if p.left()<(1 if p.quick else 15): break
+            start = time.monotonic()
+            try: lines += run_job(make(), p.device, f'{name} {i+1} of {len(jobs)}: ')
+            except Exception:
+                print(f'{name}, job {i+1}: {traceback.format_exc(limit=-4)}', flush=True)
+                said.append(f'{name}, job {i+1} failed')
+                continue
+            print(f'{name}, job {i+1} of {len(jobs)}: {time.monotonic()-start:.1f} s', flush=True)
+            n = max(l['n'] for l in lines)
+            p.keep(f'bench_{name}', {}, '(medians)', n, claim=section, spread=lines, versions=versions())
+        show_lines(lines)
+    assert not said, said
+    return 'measured'
+
+def doctor(p):
+    "What the doctor says of this machine"
+    from alexnet_nb.tools.doctor import doctor as examine
+    report = examine(seconds=1 if p.quick else min(30, p.left()*.7), device=p.device, say=print, full=not p.quick,
+                     **dict(width=.125, size=64, batch_size=4) if p.quick else {})
+    print(report)
+    report.save(p.out/'gpu_doctor.json')
+    assert not report.broken, [o.text for o in report.broken]
+    hours = {f"{o['spec']}, {k}":o[k] for o in report.forecast for k in ('raw', 'jpeg') if o[k]}
+    p.keep('forecast', hours, 'hours for 90 epochs, computed', 1)
+    return report.verdict
+
+# --- All of it
+
+SIDE_BY_SIDE = dict(data=make_data, smoke=smoke, cells=cells, numbers=numbers, resume=resume, suite=suite)
+ALONE = dict(drift=drift, speed=speed, parts=parts, bench=bench, doctor=doctor)
+WEIGHTS = dict(drift=1, speed=4, parts=1.5, bench=3, doctor=1) # of the time that is left
+PIECES = SIDE_BY_SIDE | ALONE
+
+def run_piece(name, out, tmp, device, quick, seconds):
+    "One piece, in this process: what there is to say of it"
+    place = Place(Path(out), Path(tmp), device, quick, seconds, time.monotonic())
+    return PIECES[name](place)
+
+class Started:
+    "A piece in a process of its own"
+    def __init__(self, name, out, tmp, device, quick, seconds, hard):
+        words = [sys.executable, '-m', 'tests.gpu', '--piece', name, '--out', out, '--tmp', tmp, '--device', device,
+                 '--seconds', seconds]
+        self.name,self.begin,self.hard = name,time.monotonic(),hard
+        self.said = tempfile.TemporaryFile()
+        env = {**os.environ, 'PYTHONPATH':os.pathsep.join([str(root), os.environ.get('PYTHONPATH', '')]),
+               'PYTHONUNBUFFERED':'1'}
+        self.process = subprocess.Popen([*map(str, words), *['--quick']*quick], cwd=root, env=env,
+                                        stdin=subprocess.DEVNULL, stdout=self.said, stderr=subprocess.STDOUT,
+                                        start_new_session=True)
+
+    def wait(self, limit): # True if it ended by itself
+        try: self.process.wait(max(.1, limit))
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            return False
+        return True
+
+    def text(self):
+        self.said.seek(0)
+        return self.said.read().decode(errors='replace')
+
+def pack_up(folder, out):
+    "All cards in one file, replaced when it is whole"
+    with tarfile.open(out/'gpu.tar.partial', 'w') as t:
+        for path in sorted(folder.glob('*.json')): t.add(path, path.name)
+    (out/'gpu.tar.partial').replace(out/'gpu.tar')
+
+def finish(piece, whole, log, tell):
+    "Say what came of a piece"
+    text = piece.text()
+    seconds = time.monotonic()-piece.begin
+    last = (text.strip().splitlines() or [''])[-1]
+    good = whole and piece.process.returncode==0
+    word = 'ok' if good else f'exit code {piece.process.returncode}' if whole else 'its time was over'
+    with open(log, 'a', encoding='utf-8') as f: f.write(f'\n===== {piece.name}: {word}, {seconds:.0f} s\n{text}')
+    tell(f'{piece.name}: {word}, {seconds:.0f} s: {last[:1000]}')
+    return good
+
+def main():
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument('--out', required=True, type=Path)
+    cli.add_argument('--minutes', type=float, default=12.)
+    cli.add_argument('--only', default='', help=f"of {', '.join(PIECES)}")
+    cli.add_argument('--device', default='cuda')
+    cli.add_argument('--quick', action='store_true')
+    cli.add_argument('--tar', action='store_true')
+    cli.add_argument('--piece', help=argparse.SUPPRESS)
+    cli.add_argument('--tmp', help=argparse.SUPPRESS)
+    cli.add_argument('--seconds', type=float, help=argparse.SUPPRESS)
+    a = cli.parse_args()
+    if a.piece:
+        print(run_piece(a.piece, a.out, a.tmp, a.device, a.quick, a.seconds))
+        return 0
+    wanted = a.only.split(',') if a.only else list(PIECES)
+    unknown = set(wanted)-set(PIECES)
+    if unknown: cli.error(f'unknown: {unknown}')
+    end = time.monotonic()+60*a.minutes
+    a.out.mkdir(parents=True, exist_ok=True)
+    log = a.out/'gpu.log'
+    log.write_text('')
+    bad = []
+    def tell(line): print(f'[{time.strftime("%H:%M:%S")}] {line}', flush=True)
+    with tempfile.TemporaryDirectory(prefix='alexnet_gpu') as tmp:
+        cards = Path(tmp)/'cards' if a.tar else a.out
+        cards.mkdir(exist_ok=True)
+        def done(piece, whole):
+            if not finish(piece, whole, log, tell): bad.append(piece.name)
+            if a.tar: pack_up(cards, a.out)
+        alone = [k for k in ALONE if k in wanted]
+        limit = 60*a.minutes*(.4 if alone else 1)
+        together = {'data', *wanted} & set(SIDE_BY_SIDE)
+        one_by_one = a.device=='cpu' # few cores, and each piece takes them all
+        pieces = []
+        for name in SIDE_BY_SIDE:
+            if name not in together: continue
+            piece = Started(name, cards, tmp, a.device, a.quick, limit-10, limit)
+            if one_by_one: done(piece, piece.wait(limit))
+            else: pieces.append(piece)
+        until = time.monotonic()+limit
+        while pieces: # in the order in which they end
+            for piece in list(pieces):
+                over = time.monotonic()>until
+                if piece.process.poll() is None and not over: continue
+                done(piece, piece.wait(.1))
+                pieces.remove(piece)
+            time.sleep(.1)
+        for i,name in enumerate(alone):
+            left = end-time.monotonic()
+            if left<15:
+                tell(f'{name}: left out, the time is over')
+                continue
+            share = left*WEIGHTS[name]/sum(WEIGHTS[o] for o in alone[i:])
+            piece = Started(name, cards, tmp, a.device, a.quick, share, share)
+            done(piece, piece.wait(min(left, share*1.2+15)))
+    tell(f"failed: {', '.join(bad)}" if bad else 'all is well')
+    return int(bool(bad))
+
+if __name__=='__main__': sys.exit(main())
