@@ -19,7 +19,7 @@ from msgspec import Meta
 from tqdm import tqdm
 
 from .augment import Augment
-from .data import Loader, Pack, part, stream_batches
+from .data import Loader, Pack, Sender, part, stream_batches
 from .dropout import set_share, share_masks
 from .engine.core import Count, Refusal, Sha256, checked, convert, mix, parse_json, read_json, reader, reading
 from .engine.machine import arithmetic, check_compiler, explain_errors, parse_time, working
@@ -272,6 +272,7 @@ class Training:
         self.opt = SGD2012(model, cfg['lr'], cfg['lr']*spec.bias_lr, spec.momentum, spec.decay, cfg['rates'])
         self.observer = Observer(model, [l.name for l in spec.layers if 'relu' in l.then.split()], parts, compile)
         self.net = wrap_network(model, world, compile)
+        self.send = Sender(world.device)
         self.step = 0     # steps done
         self.errors = []  # validation error after each epoch
         self.sums = torch.zeros(2, 3, device=world.device) # of loss, errors, images: since the last line, in this epoch
@@ -442,7 +443,7 @@ def _go_on(t, recorder, stop, workers, end, until, keep):
         due = last or (t.step+1)%t.every==0
         with reading(f'{t.pack.path}: a batch cannot be read'):
             batch = next(batches)
-        train_step(t, *batch, due)
+        train_step(t, *t.send(batch), due)
         recorder.advance(t.step)
         if due:
             _log_line(t, recorder)

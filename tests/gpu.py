@@ -212,8 +212,8 @@ def suite(p):
     jobs = {}
     for name in SUITE:
         jobs[name] = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '--timeout', '100', '-rfE',
-                      '--tb=short', f'tests/test_{name}.py']
-    done = call_all(jobs, max(10, p.left()-3))
+                      '--tb=short', '-o', f'session_timeout={max(10, p.left()-25)}', f'tests/test_{name}.py']
+    done = call_all(jobs, max(10, p.left()-5))
     bad = {k:v[0] for k,v in done.items() if v[0]}
     for name,(result,seconds,said) in done.items():
         print(f'-- {name}: {result}, {seconds:.0f} s\n{tail(said, 60 if result else 2)}', flush=True)
@@ -407,7 +407,7 @@ def drift(p):
         with arithmetic(precision, device):
             for _ in range(steps):
                 t.sums.zero_()
-                train_step(t, *next(batches))
+                train_step(t, *t.send(next(batches)))
                 sums.append(t.sums[0].clone())
         batches.close()
         losses = [a/n for a,_,n in torch.stack(sums).tolist()]
@@ -529,19 +529,16 @@ def parts(p):
             start = time.perf_counter()
             for _ in range(20): t.opt.scale(lambda name: 1.)
             note(f'rates of the groups, host, ms', 1e3*(time.perf_counter()-start)/20)
-            for workers in (2, 4):
+            for workers,send,how in ((2, t.send, ''), (2, lambda batch: batch, ', no Sender'), (4, t.send, '')):
                 t.step = 0
                 batches = t.stream(workers)
-                def go_on():
-                    for xb,yb in batches:
-                        train_step(t, xb, yb, t.step%50==0)
-                        yield len(xb)
                 count,start,end = 0,time.perf_counter(),time.perf_counter()+2*seconds
-                for k in go_on(): # no waiting for the device between steps
-                    count += k
-                    if time.perf_counter()>end: break
+                while time.perf_counter()<end: # no waiting for the device between steps
+                    batch = next(batches)
+                    count += len(batch[1])
+                    train_step(t, *send(batch), t.step%50==0)
                 if gpu: torch.cuda.synchronize()
-                note(f'train {kind}, {workers} workers, images/s', count/(time.perf_counter()-start))
+                note(f'train {kind}, {workers} workers{how}, images/s', count/(time.perf_counter()-start))
                 batches.close()
             profile(p, kind, again)
     return ', '.join(f'{k} {v:.2f}' for k,v in values.items() if 'alone' in k or 'train' in k)
@@ -638,13 +635,14 @@ def run_piece(name, out, tmp, device, quick, seconds):
 
 class Started:
     "A piece in a process of its own"
-    def __init__(self, name, out, tmp, device, quick, seconds, hard):
+    def __init__(self, name, out, tmp, device, quick, seconds):
         words = [sys.executable, '-m', 'tests.gpu', '--piece', name, '--out', out, '--tmp', tmp, '--device', device,
                  '--seconds', seconds]
-        self.name,self.begin,self.hard = name,time.monotonic(),hard
+        self.name,self.begin = name,time.monotonic()
         self.said = tempfile.TemporaryFile()
         env = {**os.environ, 'PYTHONPATH':os.pathsep.join([str(root), os.environ.get('PYTHONPATH', '')]),
                'PYTHONUNBUFFERED':'1'}
+        if name in SIDE_BY_SIDE: env = {'OMP_NUM_THREADS':'2', 'TORCHINDUCTOR_COMPILE_THREADS':'4', **env}
         self.process = subprocess.Popen([*map(str, words), *['--quick']*quick], cwd=root, env=env,
                                         stdin=subprocess.DEVNULL, stdout=self.said, stderr=subprocess.STDOUT,
                                         start_new_session=True)
@@ -715,7 +713,7 @@ def main():
         pieces = []
         for name in SIDE_BY_SIDE:
             if name not in together: continue
-            piece = Started(name, cards, tmp, a.device, a.quick, limit-10, limit)
+            piece = Started(name, cards, tmp, a.device, a.quick, limit-10)
             if one_by_one: done(piece, piece.wait(limit))
             else: pieces.append(piece)
         until = time.monotonic()+limit
@@ -732,7 +730,7 @@ def main():
                 tell(f'{name}: left out, the time is over')
                 continue
             share = left*WEIGHTS[name]/sum(WEIGHTS[o] for o in alone[i:])
-            piece = Started(name, cards, tmp, a.device, a.quick, share, share)
+            piece = Started(name, cards, tmp, a.device, a.quick, share)
             done(piece, piece.wait(min(left, share*1.2+15)))
     tell(f"failed: {', '.join(bad)}" if bad else 'all is well')
     return int(bool(bad))

@@ -189,7 +189,8 @@ def check_compiler(
 ):                # Raises `Refusal`
     "Refuse --compile where PyTorch cannot compile"
     compiler = _find_compiler(device)
-    command = [compiler, '-x', 'c++', '-fsyntax-only', '-I', sysconfig.get_path('include'), '-']
+    language = 'c++' if torch.device(device).type=='cpu' else 'c' # Triton needs no more
+    command = [compiler, '-x', language, '-fsyntax-only', '-I', sysconfig.get_path('include'), '-']
     try:
         subprocess.run(command, input='#include <Python.h>\n', text=True, capture_output=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as e:

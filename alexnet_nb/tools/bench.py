@@ -23,7 +23,7 @@ from msgspec import Meta
 from PIL import Image
 
 from ..augment import Augment
-from ..data import Loader, Pack, prepare, read_square
+from ..data import Loader, Pack, Sender, prepare, read_square
 from ..engine.core import Count, Number, Refusal, Table, check_writable, checked, convert, first_line, reading
 from ..engine.demo import draw
 from ..engine.machine import arithmetic, check_compiler, check_memory, get_device, keep_memory
@@ -310,7 +310,8 @@ def compare_steps(
     one = median_time(lambda: steps[first](x[:few], y[:few]), 0, device)/few
     n = batch_size
     while n>few and 3*len(steps)*n*one>seconds: n //= 2 # two to warm up, and one round at least
-    turns = rounds({k:partial(f, x[:n], y[:n]) for k,f in steps.items()}, 100, device, least=0, seconds=seconds/2)
+    least = 0 if torch.device(device).type=='cpu' else .1 # a GPU has work for the next step while it takes one
+    turns = rounds({k:partial(f, x[:n], y[:n]) for k,f in steps.items()}, 100, device, least, seconds=seconds/2)
     how = f'batches of {n}' if n==batch_size else f'batches of {n} for want of time, not {batch_size}'
     rate = n/statistics.median(t[first] for t in turns)
     return {k:rate*statistics.median(t[first]/t[k] for t in turns) for k in steps}, how
@@ -808,8 +809,9 @@ def prepared_batches(
 ):                   # Generator of batches and their classes
     "Batches of some epochs, as training gets them"
     pin = torch.device(device).type!='cpu'
+    send = Sender(device)
     for epoch in epochs:
-        for x,y in Loader(pack, bs=batch_size, epoch=epoch, workers=workers, pin=pin):
+        for x,y in map(send, Loader(pack, bs=batch_size, epoch=epoch, workers=workers, pin=pin)):
             yield (x, y) if aug is None else (aug(x), y.to(device, non_blocking=True))
 
 # %% ../../nbs/tools/bench.ipynb #31a60f37
