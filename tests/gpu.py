@@ -427,7 +427,8 @@ def drift(p):
 def show_lines(lines):
     for l in lines:
         share = f"{l['share']:.0%} of {l['binds']}" if 'share' in l else ''
-        print(f"{l['median']:10.3f} ({l['low']:.3f} to {l['high']:.3f}) {l['unit']:14} {l['what']}, {l['place']} {share}")
+        spread = f"({l['low']:.3f} to {l['high']:.3f})"
+        print(f"{l['median']:10.3f} {spread:24} {l['unit']:14} {l['what']}, {l['place']} {share}")
 
 def speed(p):
     "Steps against torchvision's, in turns, in each precision, eager and compiled"
@@ -436,18 +437,19 @@ def speed(p):
     from alexnet_nb.tools.bench import ALEXNET, Mode, make_step, random_batch
     device = torch.device(p.device)
     torch._dynamo.config.recompile_limit = 64
-    modes = [Mode('fp32'), Mode('tf32', True), Mode('bf16', True)]
+    modes = [Mode('fp32'), Mode('tf32', True), Mode('bf16'), Mode('bf16', True)]
     if device.type=='cpu': modes.pop(1)
     if not p.quick: modes.append(Mode('bf16', True, True))
     said = []
     for n in [p.batch, 8*p.batch] if not p.quick else [4]:
-        calls,notes = {},[]
+        calls,notes,memory = {},[],{}
         for mode in modes:
             for name in ('code2012', 'no_lrn', ALEXNET):
-                if name=='no_lrn' and mode.compile or p.left()<30 and calls: continue
+                if name=='no_lrn' and (mode.compile or mode==Mode('bf16')) or p.left()<30 and calls: continue
                 f = make_step(name, mode, p.device, p.width, p.size)
                 x,y = random_batch(n, p.size, p.device, channels_last=name!=ALEXNET or mode.channels_last)
                 start = time.monotonic()
+                if device.type=='cuda': torch.cuda.reset_peak_memory_stats()
                 try:
                     for _ in range(2): f(x, y).item()
                 except Exception as e:
@@ -456,6 +458,9 @@ def speed(p):
                     continue
                 print(f'batch {n}, {name}, {mode}: two steps in {time.monotonic()-start:.1f} s', flush=True)
                 calls[f'{name}, {mode}'] = partial(f, x, y)
+                if device.type=='cuda': memory[f'{name}, {mode}'] = torch.cuda.max_memory_allocated()/1e9
+                if (name, mode)==('code2012', Mode()): # augmentation gives the other order
+                    calls['code2012, fp32, images in planes'] = partial(f, x.contiguous(), y)
         ratios = [Ratio(k, per_second(k, n), 'images per s') for k in calls]
         for mode in modes:
             mine,plain = f'code2012, {mode}',f'no_lrn, {mode}'
@@ -468,6 +473,7 @@ def speed(p):
         values = {l['what']:round(l['median'], 3) for l in lines if l['unit']!='images per s'}
         p.keep(f'speed_{n}', values, '(medians)', 2 if p.quick else 10, claim='3.5', spread=lines)
         show_lines(lines)
+        print('largest memory, GB, with all networks there:', {k:round(v, 2) for k,v in memory.items()})
         said += [f"{l['what']} {l['median']:.0f}" for l in lines if l['unit']=='images per s' and 'bf16' in l['what']]
         assert not notes, notes
     return 'images/s: '+', '.join(said)
@@ -481,6 +487,9 @@ def parts(p):
     from alexnet_nb.engine.machine import arithmetic
     from alexnet_nb.engine.parallel import World
     from alexnet_nb.engine.timing import median_time, pace, time_call
+    from alexnet_nb.engine.runs import state_tensors
+    from alexnet_nb.model import save_weights
+    from alexnet_nb.results import evaluate
     from alexnet_nb.train import Training, settings, train_step
     pack,device = Pack(p.pack),torch.device(p.device)
     seconds = .05 if p.quick else 1.
@@ -541,6 +550,18 @@ def parts(p):
                 note(f'train {kind}, {workers} workers{how}, images/s', count/(time.perf_counter()-start))
                 batches.close()
             profile(p, kind, again)
+    start = time.perf_counter()
+    save_weights(t.model, p.tmp/'weights.safetensors', state_tensors(t.opt, 'v', 'velocity'))
+    note('weights and velocities to the disk, s', time.perf_counter()-start)
+    model = t.model.eval()
+    for views in (1, 10):
+        start = time.perf_counter()
+        n = evaluate(model, pack, views, 'train', p.batch, p.device)['n']
+        note(f'evaluation with {views} views, images/s', n/(time.perf_counter()-start))
+        with torch.no_grad():
+            x = torch.zeros(p.batch, 3, p.size, p.size, device=p.device)
+            pure = p.batch/views/median_time(lambda: model(x), seconds, device)
+            note(f'forward pass of {views} views, fp32, images/s', pure)
     return ', '.join(f'{k} {v:.2f}' for k,v in values.items() if 'alone' in k or 'train' in k)
 
 def profile(p, kind, call, times=10):
