@@ -23,6 +23,7 @@ TOLERATED = dict(fp32=1e-4, tf32=1e-2, bf16=5e-2) # greatest difference over the
 @dataclass
 class Place:
     "Where a piece works, and how much"
+    piece:str      # Its name
     out:Path       # Folder for its cards
     tmp:Path       # Folder that the pieces share, with `pack` and `small` in it
     device:str     # cuda, cuda:1, cpu …
@@ -56,7 +57,7 @@ class Place:
     def keep(self, name, value, unit, n, **kw):
         "Write a card, perhaps over one that said less"
         from alexnet_nb.tools.cards import Card, device_name
-        command = f'bash .ci/gpu.sh DIR --only {name.split("_")[0]}' + (' --quick' if self.quick else '')
+        command = f'bash .ci/gpu.sh DIR --only {self.piece}' + (' --quick' if self.quick else '')
         card = Card(f'GPU: {name}', value, unit, n, command=command, wall_s=time.monotonic()-self.start,
                     device=device_name(self.device), **kw)
         card.save(self.out/f'gpu_{name}.json')
@@ -651,7 +652,7 @@ PIECES = SIDE_BY_SIDE | ALONE
 
 def run_piece(name, out, tmp, device, quick, seconds):
     "One piece, in this process: what there is to say of it"
-    place = Place(Path(out), Path(tmp), device, quick, seconds, time.monotonic())
+    place = Place(name, Path(out), Path(tmp), device, quick, seconds, time.monotonic())
     return PIECES[name](place)
 
 class Started:

@@ -11,7 +11,7 @@ from conftest import later, root, run, slow
 def place(demo_pack, tmp_path):
     "Where a piece works; both packs are that of the other tests"
     for name in 'small', 'pack': (tmp_path/name).symlink_to(demo_pack/'pack')
-    return gpu.Place(tmp_path/'cards', tmp_path, 'cpu', True, 60., time.monotonic())
+    return gpu.Place('', tmp_path/'cards', tmp_path, 'cpu', True, 60., time.monotonic())
 
 @pytest.mark.parametrize('name, card', [('numbers', 'numbers'), ('parts', 'profile_bf16'), ('bench', 'bench_lrn'),
                                         later('resume', 'resume'), later('drift', 'drift'), later('speed', 'speed_4')])
