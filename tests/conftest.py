@@ -76,6 +76,7 @@ class Started:
         self._mark = f'{os.getpid()}-{time.monotonic_ns()}'
         self._files = [tempfile.TemporaryFile() for _ in range(2)]
         env = {**os.environ, 'PYTHONPATH':str(root), 'ALEXNET_NB_TEST':self._mark, **(env or {})}
+        env['PYTHONPATH'] = os.pathsep.join(filter(None, [env['PYTHONPATH'], os.environ.get('PYTHONPATH')]))
         env['PYTHONFAULTHANDLER'] = '1' # where all threads are is printed if the process has to be ended by SIGABRT
         env.pop('IN_TEST', None)        # of nbdev
         self.popen = subprocess.Popen(self.cmd, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=self._files[0],
