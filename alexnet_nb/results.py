@@ -20,7 +20,8 @@ from .augment import Augment
 from .data import Loader, Pack
 from .engine.core import Refusal, Table, check_writable, new_axes, printable, set_name, writing
 from .engine.lists import ilsvrc_words
-from .engine.machine import keep_memory
+from .engine.machine import arithmetic, choose_precision, keep_memory
+from .engine.step import evaluating, forward
 from .model import AlexNet
 from .train import Run, validate
 
@@ -109,6 +110,7 @@ def evaluate(
     split:str='val',    # 'train', 'val', or 'test' where there is one
     bs:int=64,          # Images per batch
     device:str='cpu',   # Where the networks are run
+    precision:str='auto', # fp32, tf32, bf16, or auto for what suits the device
 )->dict:                # loss (nats), top1, top5 (shares of images), n (images); raises Refusal if they do not fit
     "Errors of one network, or of the mean of several, on a split (sections 4.1 and 6)"
     if not isinstance(models, (list,tuple)):
@@ -120,7 +122,7 @@ def evaluate(
     augments = [_fit_augment(m, pack, device) for m in models]
     chosen = [m if c is None else _ChosenOutputs(m, c) for m,c in zip(models, columns)]
     with keep_memory(device):
-        return validate(chosen, pack, augments, bs, views, split)
+        return validate(chosen, pack, augments, bs, views, split, precision=precision)
 
 def _fit_augment(model, pack, device):
     "What makes the views of a pack for a network, with the mean image of the network's own training if it has one"
@@ -225,17 +227,21 @@ def predict(
     views:int=10,     # 1 or 10
     device:str='cpu', # Where the network is run
     bs:int=64,        # Images per batch
+    precision:str='auto', # fp32, tf32, bf16, or auto for what suits the device
 )->torch.Tensor:      # (N,classes) probabilities
     "Probabilities of the classes for some pictures"
-    model = model.to(device).eval()
+    choice = choose_precision(device, precision)
+    model = model.to(device)
     prepared = model.transforms()
     prepared.augment.device = device
     prepared.augment.mean = prepared.augment.mean.to(device)
     squares = (prepared.squares([im]) for im in ims) # one large picture at a time
     probs = [torch.empty(0, model.n_classes)]
-    while batch := list(islice(squares, bs)):
-        each = [model(view).softmax(1) for view in prepared.augment.views(torch.cat(batch), views)]
-        probs.append(torch.stack(each).mean(0).cpu())
+    with evaluating([model], choice.channels_last), arithmetic(choice.precision, torch.device(device)):
+        while batch := list(islice(squares, bs)):
+            seen = prepared.augment.views(torch.cat(batch), views)
+            each = [forward(model, view, choice.precision).softmax(1) for view in seen]
+            probs.append(torch.stack(each).mean(0).cpu())
     return torch.cat(probs)
 
 # %% ../nbs/10_results.ipynb #2035881f

@@ -22,12 +22,12 @@ from .augment import Augment
 from .data import Loader, Pack, Sender, part, stream_batches
 from .dropout import set_share, share_masks
 from .engine.core import Count, Refusal, Sha256, checked, convert, mix, parse_json, read_json, reader, reading
-from .engine.machine import arithmetic, check_compiler, explain_errors, parse_time, working
+from .engine.machine import arithmetic, check_compiler, choose_precision, explain_errors, parse_time, working
 from .engine.parallel import World, join, share_state, wrap_network
 from .engine.runs import (Recorder, RunFolder, check_choice, check_loss, end_early, load_state_tensors,
                                     locked, make_settings, parse_factors, read_newest, state_tensors)
-from .engine.step import (Observer, errors, evaluating, freeze_group, fused_momentum, mean_scores, step,
-                                    update_alike)
+from .engine.step import (Observer, errors, evaluating, forward, freeze_group, fused_momentum, mean_scores,
+                                    step, update_alike)
 from .model import (SPECS, AlexNet, Spec, explain_plateau, get_spec, inherit,
                               match_donor, open_donor, read_weights, save_weights, shapes)
 from .split import columns as split_columns, fit_state, merge_state
@@ -151,13 +151,17 @@ def validate(
     views:int=1,     # 1: centre crop; 10: the paper's ten
     split:str='val', # 'val' or 'train'
     world:World=World(), # Processes that take a part of the images each
+    precision:str='auto', # fp32, tf32, bf16, or auto for what suits the device
 )->dict:             # Means over all images: loss (nats), top1, top5 (shares), and n
     "Loss and error on a split; probabilities are averaged over views and networks (sections 4.1 and 6)"
+    device = next(models[0].parameters()).device
+    choice = choose_precision(device, precision)
     def predictions():
         for xb,yb in Loader(pack, split, bs, shuffle=False, rank=world.rank, world=world.size):
-            each = [m(v).softmax(1) for m,a in zip(models, augs) for v in a.views(xb, views)]
+            pairs = ((m, v) for m,a in zip(models, augs) for v in a.views(xb, views))
+            each = [forward(m, v, choice.precision).softmax(1) for m,v in pairs]
             yield torch.stack(each).mean(0).cpu(), yb
-    with evaluating(models):
+    with evaluating(models, choice.channels_last), arithmetic(choice.precision, device):
         return mean_scores(predictions(), world.all_reduce)
 
 # %% ../nbs/09_train.ipynb #e397f1d2
@@ -245,7 +249,7 @@ class Training:
         cfg:dict,                 # From `settings`
         world:World=World(),      # Processes and devices that share the work
         donor=None,               # Network to start from
-        channels_last:bool=False, # Keep weights, too, in the order of pixels, then channels
+        channels_last:bool=None,  # Keep weights, too, in the order of pixels, then channels; as suits the precision
         compile:bool=False,       # Let PyTorch compile the network for full batches
     ):
         spec = get_spec(cfg['spec'])
@@ -261,7 +265,7 @@ class Training:
         model.names = pack.names
         model.wnids = pack.wnids
         self.inherited = inherit(model, donor) if donor else None
-        if channels_last:
+        if cfg['precision']=='bf16' if channels_last is None else channels_last:
             model.to(memory_format=torch.channels_last)
         parts = len(world.devices)
         model = split_columns(model, world.devices) if parts==2 else model.to(world.device)
@@ -419,8 +423,7 @@ def _end_epoch(t, recorder):
     "Validation after an epoch; the training figures are means over its steps"
     loss,wrong = (t.sums[1,:2]/t.sums[1,2]).tolist()
     t.sums[1] = 0
-    with arithmetic('fp32', t.world.device): # the schedule `paper` and the best checkpoint hang on it
-        scores = validate([t.model], t.pack, [t.aug], t.cfg['batch_size'], world=t.world)
+    scores = validate([t.model], t.pack, [t.aug], t.cfg['batch_size'], world=t.world, precision=t.cfg['precision'])
     t.errors.append(scores['top1'])
     recorder.log(t.step, t.step/t.batches, **{f'val_{k}':v for k,v in scores.items()})
     recorder.say(f"epoch {t.step/t.batches:.4g} of {t.cfg['epochs']:g}: training loss {loss:.3f}, error {wrong:.1%}; "

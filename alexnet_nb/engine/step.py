@@ -72,15 +72,21 @@ def mean_scores(
 
 @contextmanager
 def evaluating(
-    models:list, # Networks
-):               # A context
+    models:list,              # Networks
+    channels_last:bool=False, # Keep weights in the order of pixels, then channels, meanwhile
+):                            # A context
     "Networks that are tested, not trained; in the end each is as it was"
     before = [m.training for m in models]
+    weights = [p for m in models for p in m.parameters() if channels_last and p.ndim==4 and p.is_contiguous()]
+    for p in weights:
+        p.data = p.data.contiguous(memory_format=torch.channels_last)
     for m in models:
         m.eval()
     try:
         yield
     finally:
+        for p in weights:
+            p.data = p.data.contiguous()
         for m,training in zip(models, before):
             m.train(training)
 
