@@ -168,7 +168,7 @@ def _cut(x, rows, cols, flip, size):
     return x[images, r[:,:,None], c[:,None,:]]
 
 def _cut_at_once(maker, x, rows, cols, flip, noise):
-    "All images by one indexing operation, as a GPU likes it"
+    "All images by one indexing operation"
     rows,cols,flip = torch.stack([rows,cols,flip]).to(x.device, non_blocking=True)
     flip = flip.bool()
     mean = maker.centre_mean()
@@ -178,25 +178,39 @@ def _cut_at_once(maker, x, rows, cols, flip, noise):
         noise = noise.to(x.device, non_blocking=True)[:,None,None]
     return maker.finish(_cut(x, rows, cols, flip, maker.size), mean, noise)
 
-def _cut_one_by_one(maker, x, rows, cols, flip, noise):
-    "Image by image, each finished in place, as a CPU likes it"
+def _list_runs(rows, cols, flip, alone):
+    "Images that follow each other and have the same crop, or each one `alone`: (slice, row, column, flip)"
+    choices = list(zip(rows.tolist(), cols.tolist(), flip.tolist()))
+    starts = [i for i,o in enumerate(choices) if alone or i==0 or o!=choices[i-1]]
+    return [(slice(a, b), *choices[a]) for a,b in zip(starts, [*starts[1:], len(choices)])]
+
+def _cut_in_turn(maker, x, runs, noise):
+    "Run by run, each finished in place while a fast memory holds it"
     size = maker.size
     own_mean = maker.spec.mean=='crop'
-    out = torch.empty(len(x), size, size, 3)
+    out = torch.empty(len(x), size, size, 3, device=x.device)
     mean = maker.centre_mean()
-    colour = [None]*len(x)
-    if noise is not None:
-        colour = noise[:,None].repeat(1, size, 1) # one row of pixels; adding it is faster than one pixel
-    for i,(top,left,mirrored) in enumerate(zip(rows.tolist(), cols.tolist(), flip.tolist())):
-        crop = x[i, top:top+size, left:left+size]
+    colour = None
+    if noise is not None: # one row of pixels; adding it is faster than one pixel
+        colour = noise.to(x.device, non_blocking=True)[:,None,None].repeat(1, 1, size, 1)
+    for mine,top,left,mirrored in runs:
+        crop = x[mine, top:top+size, left:left+size]
         if own_mean:
             mean = maker.mean[top:top+size, left:left+size]
         if mirrored:
-            crop = crop.flip(1)
+            crop = crop.flip(2)
         if mirrored and own_mean:
             mean = mean.flip(1)
-        maker.finish(crop, mean, colour[i], out[i])
+        maker.finish(crop, mean, None if colour is None else colour[mine], out[mine])
     return out
+
+def _cut_crops(maker, x, rows, cols, flip, noise):
+    "Image by image on a CPU; on a GPU as many as share a crop, or all at once where few do"
+    alone = x.device.type=='cpu'
+    runs = _list_runs(rows, cols, flip, alone)
+    if alone or 8*len(runs)<=len(x):
+        return _cut_in_turn(maker, x, runs, noise)
+    return _cut_at_once(maker, x, rows, cols, flip, noise)
 
 # %% ../nbs/06_augment.ipynb #7428a3ac
 class Augment(_InputMaker):
@@ -224,8 +238,7 @@ class Augment(_InputMaker):
         mine = slice(start, start+n)
         if noise is not None:
             noise = noise[mine]
-        cut = _cut_one_by_one if x.device.type=='cpu' else _cut_at_once
-        return cut(self, x, rows[mine], cols[mine], flip[mine], noise).permute(0,3,1,2)
+        return _cut_crops(self, x, rows[mine], cols[mine], flip[mine], noise).permute(0,3,1,2)
 
     def views(self,
         xb:torch.Tensor, # (N,S,S,3) uint8 squares
