@@ -237,9 +237,12 @@ def apart(x, truth):
 @contextmanager
 def plainly(wish):
     "Let the norms be computed operation by operation?"
+    before = dict(os.environ)
     if wish: os.environ['ALEXNET_NB_PLAIN'] = '1'
     try: yield
-    finally: os.environ.pop('ALEXNET_NB_PLAIN', None)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 def compare_norms(p):
     "Response normalization, forward and backward, in each kind of numbers, layout and way"
@@ -545,18 +548,16 @@ def parts(p):
             start = time.perf_counter()
             for _ in range(20): t.opt.scale(lambda name: 1.)
             note(f'rates of the groups, host, ms', 1e3*(time.perf_counter()-start)/20)
-            for workers,send,how in ((2, t.send, ''), (2, lambda batch: batch, ', no Sender'), (4, t.send, '')):
-                t.step = 0
+            for workers in (2, 4):
                 batches = t.stream(workers)
-                count,start,end = 0,time.perf_counter(),time.perf_counter()+2*seconds
+                count,start,end = 0,time.perf_counter(),time.perf_counter()+seconds
                 while time.perf_counter()<end: # no waiting for the device between steps
-                    batch = next(batches)
-                    count += len(batch[1])
-                    train_step(t, *send(batch), t.step%50==0)
+                    count += feed(t, batches, t.send)
                 if gpu: torch.cuda.synchronize()
-                note(f'train {kind}, {workers} workers{how}, images/s', count/(time.perf_counter()-start))
+                note(f'train {kind}, {workers} workers, images/s', count/(time.perf_counter()-start))
                 batches.close()
             profile(p, kind, again)
+            if last: compare_feeds(p, t)
     start = time.perf_counter()
     save_weights(t.model, p.tmp/'weights.safetensors', state_tensors(t.opt, 'v', 'velocity'))
     note('weights and velocities to the disk, s', time.perf_counter()-start)
@@ -570,6 +571,36 @@ def parts(p):
             pure = p.batch/views/median_time(lambda: model(x), seconds, device)
             note(f'forward pass of {views} views, fp32, images/s', pure)
     return ', '.join(f'{k} {v:.2f}' for k,v in values.items() if 'alone' in k or 'train' in k)
+
+def feed(t, batches, send):
+    "A step on the next full batch: the number of its images"
+    from alexnet_nb.train import train_step
+    batch = next(o for o in batches if len(o[1])==t.cfg['batch_size'])
+    t.step = 0
+    train_step(t, *send(batch))
+    return len(batch[1])
+
+def compare_feeds(p, t):
+    "From the pack to the weights: what a way of its own for batches brings, and crops that are cut together"
+    from alexnet_nb import augment
+    from alexnet_nb.engine.timing import Job, Ratio, per_second, quotient, run_job
+    n = 2 if p.quick else 20
+    batches,together,single = t.stream(4),'_cut_crops','_cut_at_once'
+    def take(send, cut):
+        kept = getattr(augment, together)
+        setattr(augment, together, getattr(augment, cut))
+        try:
+            for _ in range(n): feed(t, batches, send)
+        finally: setattr(augment, together, kept)
+    calls = {'as it is':partial(take, t.send, together), 'no Sender':partial(take, lambda o: o, together),
+             'crops by one index':partial(take, t.send, single)}
+    ratios = [Ratio(f'as it is against {k}', quotient(k, 'as it is'), 'times as fast') for k in list(calls)[1:]]
+    ratios += [Ratio(k, per_second(k, n*p.batch), 'images per s') for k in calls]
+    rounds = 2 if p.quick else 12
+    lines = run_job(Job(f"train, {t.cfg['precision']}, batch {p.batch}", calls, ratios, rounds), p.device)
+    batches.close()
+    p.keep('feeds', {l['what']:l['median'] for l in lines}, '(medians)', rounds, spread=lines)
+    show_lines(lines)
 
 def profile(p, kind, call, times=10):
     "What the device does in a step"
