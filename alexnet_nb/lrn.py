@@ -7,13 +7,13 @@ __all__ = ['implementation', 'lrn', 'LRN', 'SpatialNorm']
 
 # %% ../nbs/04_lrn.ipynb #18f6bddd
 import os, sys
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from fastcore.basics import store_attr
 from torch import nn
 
+from .engine.core import first_line
 from .engine.kernels import library, normalize_in_c
 
 # %% ../nbs/04_lrn.ipynb #dfe42e37
@@ -55,22 +55,19 @@ def _normalize_backward(x, g, n, k, c, beta, groups, within):
     return (w - 2*c*beta*a*_sum_window(w*a/r, n, groups, within, mirror=True)).to(x.dtype)
 
 # %% ../nbs/04_lrn.ipynb #50940825
-class _Fused:
-    "Functions as `torch.compile` fuses them, until it fails"
+class _OnGPU:
+    "The kernel of Triton, until it fails"
     works = True
 
     @classmethod
-    def run(cls, f, *args):
+    def run(cls, *args):
+        "The norm or its gradient; None if there is no kernel"
         try:
-            return _compile(f)(*args)
+            from alexnet_nb.engine.kernels_gpu import normalize_on_gpu # takes a while, and needs a GPU
+            return normalize_on_gpu(*args)
         except Exception as e:
-            print(f'LRN: torch.compile failed ({type(e).__name__}), slower from here on', file=sys.stderr)
+            print(f'LRN: Triton failed ({type(e).__name__}: {first_line(e)}), slower from here on', file=sys.stderr)
             cls.works = False
-            return f(*args)
-
-@lru_cache(None)
-def _compile(f):
-    return torch.compile(f)
 
 def implementation(
     x:torch.Tensor,    # (N,C,H,W) responses
@@ -81,15 +78,15 @@ def implementation(
     "What computes the norm of `x`"
     if os.environ.get('ALEXNET_NB_PLAIN') or not x.numel() or torch.compiler.is_compiling():
         return 'plain'
-    if x.is_cuda:
-        return 'fused' if _Fused.works else 'plain'
-    known = x.device.type=='cpu' and x.dtype in (torch.float32, *_HALF) and (n,beta)==(5,.75)
     last = x.is_contiguous(memory_format=torch.channels_last)
+    known = (x.is_contiguous() or last) and x.dtype in (torch.float32, *_HALF) and beta==.75
+    if not known:
+        return 'plain'
+    if x.is_cuda:
+        return 'fused' if _OnGPU.works else 'plain'
     if within and x.shape[1]%8:
-        last = False # in space the C function takes eight channels at a time
-    if known and (x.is_contiguous() or last) and library():
-        return 'c'
-    return 'plain'
+        known = x.is_contiguous() # in space the C function takes eight channels at a time
+    return 'c' if known and x.device.type=='cpu' and n==5 and library() else 'plain'
 
 # %% ../nbs/04_lrn.ipynb #0a9fc68b
 def _run_lrn(x, g, n, k, c, beta, groups, within):
@@ -97,13 +94,12 @@ def _run_lrn(x, g, n, k, c, beta, groups, within):
     how = implementation(x, n, beta, within)
     if how=='c':
         return normalize_in_c(x, g, k, c, groups, within)
+    y = _OnGPU.run(x, g, n, k, c, groups, within) if how=='fused' else None
+    if y is not None:
+        return y
     if g is None:
-        f,tensors = _normalize,(x,)
-    else:
-        f,tensors = _normalize_backward,(x, g)
-    if how=='fused':
-        return _Fused.run(f, *tensors, n, k, c, beta, groups, within)
-    return f(*tensors, n, k, c, beta, groups, within)
+        return _normalize(x, n, k, c, beta, groups, within)
+    return _normalize_backward(x, g, n, k, c, beta, groups, within)
 
 class _LRNFunction(torch.autograd.Function):
     "The norm, which keeps nothing but its input"
