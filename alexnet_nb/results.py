@@ -21,9 +21,9 @@ from .data import Loader, Pack
 from .engine.core import Refusal, Table, check_writable, new_axes, printable, set_name, writing
 from .engine.lists import ilsvrc_words
 from .engine.machine import arithmetic, choose_precision, keep_memory
-from .engine.step import evaluating, forward
+from .engine.step import evaluating
 from .model import AlexNet
-from .train import Run, validate
+from .train import Run, predict_views, validate
 
 # %% ../nbs/10_results.ipynb #4df34255
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ def compare_names(
 def evaluate(
     models,             # A network or a list of networks, whose probabilities are averaged
     pack:Pack,          # The data
-    views:int=10,       # 1: the centre; 10: corners, centre, and the same mirrored
+    views=10,           # 1: the centre; 10: corners, centre, and the same mirrored; (1,10): both, in one pass
     split:str='val',    # 'train', 'val', or 'test' where there is one
     bs:int=64,          # Images per batch
     device:str='cpu',   # Where the networks are run
     precision:str='auto', # fp32, tf32, bf16, or auto for what suits the device
-)->dict:                # loss (nats), top1, top5 (shares of images), n (images); raises Refusal if they do not fit
-    "Errors of one network, or of the mean of several, on a split (sections 4.1 and 6)"
+)->dict:                # loss (nats), top1, top5 (shares of images), n (images); for (1,10) two of them
+    "Errors of one network, or of the mean of several, on a split; raises `Refusal` if they do not fit"
     if not isinstance(models, (list,tuple)):
         models = [models]
     if not pack.counts.get(split):
@@ -239,9 +239,8 @@ def predict(
     probs = [torch.empty(0, model.n_classes)]
     with evaluating([model], choice.channels_last), arithmetic(choice.precision, torch.device(device)):
         while batch := list(islice(squares, bs)):
-            seen = prepared.augment.views(torch.cat(batch), views)
-            each = [forward(model, view, choice.precision).softmax(1) for view in seen]
-            probs.append(torch.stack(each).mean(0).cpu())
+            each = predict_views(model, prepared.augment, torch.cat(batch), views, bs, choice.precision)
+            probs.append(each.mean(0).cpu())
     return torch.cat(probs)
 
 # %% ../nbs/10_results.ipynb #2035881f

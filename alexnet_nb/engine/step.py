@@ -46,29 +46,36 @@ def step(
 
 # %% ../../nbs/engine/step.ipynb #8dce2a7e
 def errors(
-    p:torch.Tensor, # (N,C) probabilities or logits
+    p:torch.Tensor, # (N,C) probabilities or logits; there may be dimensions before N
     y:torch.Tensor, # (N,) classes
     k:int=1,        # Guesses allowed
-)->torch.Tensor:    # (N,) 1 where the class is not among the k best; ties count in part
+)->torch.Tensor:    # (N,), as `p`: 1 where the class is not among the k best; ties count in part
     "Top-k error of each image"
-    own = p.gather(1, y[:,None])
-    better = (p>own).sum(1)
-    equal = (p==own).sum(1)
+    own = _gather_own(p, y)
+    better = (p>own).sum(-1)
+    equal = (p==own).sum(-1)
     share = (k-better)/equal.clamp(min=1)
     return 1 - share.clamp(0, 1)*(equal>0)
 
+def _gather_own(p, y): return p.gather(-1, y.expand(p.shape[:-1])[...,None]) # what belongs to the right class
+
 @torch.no_grad()
 def mean_scores(
-    pairs,  # Yields (N,C) probabilities and (N,) classes
+    pairs,  # Yields (K,N,C) probabilities, of K ways to predict, and (N,) classes
     all_reduce=lambda x: x, # Adds up numbers over processes, where each has seen some of the images
-)->dict:    # Means over all images: loss (nats), top1, top5 (shares), and n
+    ways:int=1, # K
+)->list:    # For each way a dict of means over all images: loss (nats), top1, top5 (shares), and n
     "Loss and errors of predictions"
-    total = torch.zeros(4, dtype=torch.float64)
+    total = torch.zeros(4, ways, dtype=torch.float64)
     for p,y in pairs:
-        loss = -p.gather(1, y[:,None]).clamp(min=1e-30).log()
-        total += torch.stack([loss.sum(), errors(p, y).sum(), errors(p, y, 5).sum(), torch.tensor(len(y))])
-    loss,top1,top5,n = all_reduce(total).tolist()
-    return dict(loss=loss/n, top1=top1/n, top5=top5/n, n=int(n))
+        total = total.to(p.device) # a GPU need not be waited for
+        loss = -_gather_own(p, y)[...,0].clamp(min=1e-30).log()
+        sums = [o.sum(-1) for o in (loss, errors(p, y), errors(p, y, 5))]
+        total += torch.stack([*sums, torch.full_like(sums[0], len(y))])
+    means = []
+    for loss,top1,top5,n in all_reduce(total.cpu()).T.tolist():
+        means.append(dict(loss=loss/n, top1=top1/n, top5=top5/n, n=int(n)))
+    return means
 
 @contextmanager
 def evaluating(

@@ -192,8 +192,7 @@ def measure_run(
 )->list:           # Lines
     "Measure a finished run, draw its figures, write its card, and say where everything is"
     model = load_weights(run.path)
-    one = evaluate(model, pack, 1, device=device)
-    ten = evaluate(model, pack, 10, device=device)
+    one,ten = evaluate(model, pack, (1,10), device=device)
     cfg = run.config
     name = (f"{cfg['pack']}: {model.spec.name}, width {cfg['width']:g}, {cfg['size']} px, {cfg['epochs']:g} epochs")
     Card(name, in_percent(one, ten), '% error', ten['n'], claim='6', seeds=[cfg['seed']], command=command,
@@ -273,7 +272,7 @@ def alexnet_eval(
     run:option("Run folders, or files of weights; several are also averaged", nargs='+'),
     pack:str=None,     # Folder made by alexnet_prepare
     split:str='val',   # val or train
-    batch_size:Whole=64, # Images per step
+    batch_size:Whole=64, # Images that are read at a time
     device:str=None,   # cuda, cuda:1, cpu … (default: a GPU if there is one)
     card:str=None,     # File to write the result card to
 ):
@@ -296,8 +295,7 @@ def alexnet_eval(
         jobs.append(('average', models))
     rows = []
     for name,nets in jobs:
-        one = evaluate(nets, pack, 1, split, batch_size, device)
-        ten = evaluate(nets, pack, 10, split, batch_size, device)
+        one,ten = evaluate(nets, pack, (1,10), split, batch_size, device)
         rows += [_row_of_errors(name, 1, one), _row_of_errors(name, 10, ten)]
     print(Table(rows))
     print(f'{pack}; errors on {split}, n = {ten["n"]}')
