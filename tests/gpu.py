@@ -641,12 +641,38 @@ def profile(p, kind, call, times=10):
 
 # --- Measures
 
+def compare_kernels(p):
+    "The norm forward and backward, beside PyTorch's, its own formula compiled, and a copy"
+    import torch
+    import torch.nn.functional as F
+    from alexnet_nb.engine.timing import Job, Ratio, duration, quotient, run_job
+    from alexnet_nb.lrn import lrn
+    lines = []
+    for channels,side in ((96, 55), (256, 27)):
+        for dtype,layout in ((torch.bfloat16, torch.channels_last), (torch.float32, torch.contiguous_format)):
+            shape = p.batch,channels,side,side
+            x = torch.randn(shape, device=p.device).mul_(50).to(dtype).contiguous(memory_format=layout).requires_grad_()
+            g,y = torch.randn_like(x),torch.empty_like(x)
+            ways = {'lrn':partial(lrn, groups=2), 'F.local_response_norm':partial(F.local_response_norm, size=5)}
+            ways['lrn, compiled'] = torch.compile(partial(lrn, groups=2), dynamic=False)
+            def both(f): return torch.autograd.grad(f(x), x, g)
+            calls = {k:partial(both, f) for k,f in ways.items()} | {'copy':lambda: y.copy_(x.detach())}
+            ratios = [Ratio(k, duration(k, 1000), 'ms') for k in calls]
+            ratios += [Ratio(k, quotient(k, 'copy'), 'copies') for k in ways]
+            kind = f"{channels}x{side}x{side}, {str(dtype)[6:]}{', channels_last' if layout is torch.channels_last else ''}"
+            lines += run_job(Job(kind, calls, ratios, 10), p.device)
+            p.keep('kernels', {f"{l['what']}, {l['place']}":l['median'] for l in lines if l['unit']=='copies'}, 'copies', 10,
+                   claim='3.3', spread=lines)
+            if p.left()<.5*p.seconds: break
+    show_lines(lines)
+
 def bench(p):
     "Measures of alexnet_bench, a job at a time, for as long as there is time"
     from alexnet_nb.engine.timing import run_job
     from alexnet_nb.tools.bench import MEASURES, Options
     from alexnet_nb.tools.cards import versions
     said = []
+    if not p.quick: compare_kernels(p)
     for name in ('lrn', 'optimizer', 'step'): # the data of `end_to_end` take minutes to draw
         section,list_jobs,fixed = MEASURES[name]
         kw = dict(batch_size=4, width=.125, size=67, steps=1, repeats=1) if p.quick else dict(steps=5, repeats=10)
