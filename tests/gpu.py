@@ -659,10 +659,10 @@ def compare_kernels(p):
             calls = {k:partial(both, f) for k,f in ways.items()} | {'copy':lambda: y.copy_(x.detach())}
             ratios = [Ratio(k, duration(k, 1000), 'ms') for k in calls]
             ratios += [Ratio(k, quotient(k, 'copy'), 'copies') for k in ways]
-            kind = f"{channels}x{side}x{side}, {str(dtype)[6:]}{', channels_last' if layout is torch.channels_last else ''}"
+            kind = f'{channels}x{side}x{side}, {str(dtype)[6:]}'
             lines += run_job(Job(kind, calls, ratios, 10), p.device)
-            p.keep('kernels', {f"{l['what']}, {l['place']}":l['median'] for l in lines if l['unit']=='copies'}, 'copies', 10,
-                   claim='3.3', spread=lines)
+            copies = {f"{l['what']}, {l['place']}":l['median'] for l in lines if l['unit']=='copies'}
+            p.keep('kernels', copies, 'copies', 10, claim='3.3', spread=lines)
             if p.left()<.5*p.seconds: break
     show_lines(lines)
 
