@@ -443,7 +443,7 @@ def speed(p):
     "Steps against torchvision's, in turns, in each precision, eager and compiled"
     import torch
     from alexnet_nb.engine.timing import Job, Ratio, per_second, quotient, run_job
-    from alexnet_nb.tools.bench import ALEXNET, Mode, make_step, random_batch
+    from alexnet_nb.tools.bench_step import ALEXNET, Mode, make_step, random_batch
     device = torch.device(p.device)
     torch._dynamo.config.recompile_limit = 64
     modes = [Mode('fp32'), Mode('tf32', True), Mode('bf16'), Mode('bf16', True)]

@@ -90,7 +90,7 @@ table = [
     ('predict', 'RUN PICTURE --out PICTURE/p.png', 'PICTURE/p.png', 'Not a directory'),
     ('predict', 'RUN PICTURE --out p.txt', 'p.txt', 'png'),
     ('predict', 'RUN PICTURE --out PICTURES', 'is a folder'),
-    ('bench', f'lnr {bench}', "alexnet_bench: measurement 'lnr' is unknown; there are lrn"),
+    ('bench', f'lnr {bench}', "alexnet_bench: measurement 'lnr' is unknown; there are train"),
     ('bench', f'lrn data12 {bench}', "'data12' is unknown"),
     ('bench', f'{bench} --batch-size 0', 'batch_size 0'),
     ('bench', f'{bench} --repeats 0', 'repeats 0'),

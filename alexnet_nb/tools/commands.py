@@ -422,11 +422,11 @@ def alexnet_predict(
 # %% ../../nbs/tools/commands.ipynb #1dff6c77
 @command
 def alexnet_bench(
-    what:option('What to measure: lrn, step, memory, optimizer, data, end_to_end (default: all)', nargs='*',
+    what:option('What to measure: train, profile, step, lrn, optimizer, data, feed (default: all)', nargs='*',
                 opt=False)=None,
     device:str=None,          # cuda, cuda:1, cpu … (default: a GPU if there is one)
     batch_size:int=128,       # Images; the goals are for 128
-    repeats:int=10,           # Rounds for the data and for the parts of the network
+    repeats:int=10,           # Rounds for whole training, for the data and for the parts of the network
     steps:int=5,              # Rounds for whole training steps, three steps each; 0 leaves them out
     threads:int=None,         # Threads of the CPU (default: PyTorch's choice)
     width:float=1.,           # Share of channels and units, for a quick look

@@ -27,7 +27,8 @@ from ..engine.machine import check_memory, core_count, forget_files, get_device,
 from ..engine.timing import median_time, pace
 from ..lrn import implementation, lrn
 from ..model import SPECS, get_spec, shapes
-from .bench import EPOCHS, TRAIN, Mode, compare_steps, format_hours, make_step, prepared_batches
+from .bench_data import prepared_batches
+from .bench_step import EPOCHS, TRAIN, Mode, compare_steps, format_hours, make_step
 from .cards import device_name, versions
 from ..train import settings
 
