@@ -558,6 +558,7 @@ def parts(p):
                 batches.close()
             profile(p, kind, again)
             if last: compare_feeds(p, t)
+    compare_groups(p)
     start = time.perf_counter()
     save_weights(t.model, p.tmp/'weights.safetensors', state_tensors(t.opt, 'v', 'velocity'))
     note('weights and velocities to the disk, s', time.perf_counter()-start)
@@ -571,6 +572,34 @@ def parts(p):
             pure = p.batch/views/median_time(lambda: model(x), seconds, device)
             note(f'forward pass of {views} views, fp32, images/s', pure)
     return ', '.join(f'{k} {v:.2f}' for k,v in values.items() if 'alone' in k or 'train' in k)
+
+def compare_groups(p):
+    "The convolutions of two groups in bf16, forward and backward: as they are, as two, and as one with zeros"
+    import torch
+    import torch.nn.functional as F
+    from alexnet_nb.engine.machine import arithmetic
+    from alexnet_nb.engine.timing import Job, Ratio, duration, quotient, run_job
+    lines = []
+    for n,out,side,kernel in ((96, 256, 27, 5), (384, 384, 13, 3), (384, 256, 13, 3)):
+        if p.quick: n,out = n//8,out//8
+        make = partial(torch.randn, device=p.device, dtype=torch.bfloat16)
+        x = make(p.batch, n, side, side).contiguous(memory_format=torch.channels_last).requires_grad_()
+        w = make(out, n//2, kernel, kernel).contiguous(memory_format=torch.channels_last).requires_grad_()
+        whole = make(out, n, kernel, kernel).contiguous(memory_format=torch.channels_last).requires_grad_()
+        g = make(p.batch, out, side, side).contiguous(memory_format=torch.channels_last)
+        conv = partial(F.conv2d, padding=kernel//2)
+        def two(x, w): return torch.cat([conv(*o) for o in zip(x.chunk(2, 1), w.chunk(2))], 1)
+        ways = {'two groups':(partial(conv, groups=2), w), 'two convolutions':(two, w)}
+        ways['one, of all channels'] = conv,whole
+        calls = {k:partial(lambda f, w: torch.autograd.grad(f(x, w), (x, w), g), *o) for k,o in ways.items()}
+        ratios = [Ratio(k, duration(k, 1000), 'ms') for k in calls]
+        for k in list(calls)[1:]:
+            ratios.append(Ratio(f'{k} against two groups', quotient('two groups', k), 'times as fast'))
+        job = Job(f'{n} to {out} channels, {side}x{side}', calls, ratios, 1 if p.quick else 8)
+        with arithmetic('bf16', torch.device(p.device)): lines += run_job(job, p.device)
+    values = {f"{l['what']}, {l['place']}":l['median'] for l in lines if l['unit']=='ms'}
+    p.keep('groups', values, 'ms', 1 if p.quick else 8, spread=lines)
+    show_lines(lines)
 
 def feed(t, batches, send):
     "A step on the next full batch: the number of its images"
