@@ -702,16 +702,18 @@ def bench(p):
     from alexnet_nb.tools.cards import versions
     said = []
     if not p.quick: compare_kernels(p)
-    for name in ('lrn', 'optimizer', 'step'): # the data of `end_to_end` take minutes to draw
+    for name in ('optimizer', 'train', 'step', 'lrn'):
         section,list_jobs,fixed = MEASURES[name]
         kw = dict(batch_size=4, width=.125, size=67, steps=1, repeats=1) if p.quick else dict(steps=5, repeats=10)
-        if p.quick and name=='step': continue
+        if p.quick and name in ('step', 'train'): continue
         lines = []
         jobs = list_jobs(Options(device=p.device, **kw | fixed))
         for i,make in enumerate(jobs):
             if p.left()<(1 if p.quick else 15): break
             start = time.monotonic()
-            try: lines += run_job(make(), p.device, f'{name} {i+1} of {len(jobs)}: ')
+            try:
+                job = make()
+                lines += job if isinstance(job, list) else run_job(job, p.device, f'{name} {i+1} of {len(jobs)}: ')
             except Exception:
                 print(f'{name}, job {i+1}: {traceback.format_exc(limit=-4)}', flush=True)
                 said.append(f'{name}, job {i+1} failed')
