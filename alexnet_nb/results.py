@@ -403,4 +403,5 @@ def save_figures(
     save_figure(show_filters(model), run.path/'filters.png', 150)
     ims,labels = val_pictures(pack)
     if ims:
-        save_figure(show_top5(ims, predict(model, ims), pack.names, labels), run.path/'top5.png', 90)
+        probs = predict(model, ims, precision='fp32')
+        save_figure(show_top5(ims, probs, pack.names, labels), run.path/'top5.png', 90)

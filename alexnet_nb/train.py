@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'Whole', 'SAVE_EVERY', 'SGD2012', 'Schedule', 'predict_views', 'validate', 'Settings', 'read_settings',
-           'Run', 'settings', 'Training', 'train_step', 'Checkpoint', 'read_checkpoint', 'train', 'step', 'errors',
-           'inherit']
+           'Run', 'settings', 'pick_precision', 'Training', 'train_step', 'Checkpoint', 'read_checkpoint', 'train',
+           'step', 'errors', 'inherit']
 
 # %% ../nbs/09_train.ipynb #eb7a1eee
-import json, math, time, zlib
+import json, math, os, time, zlib
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +23,8 @@ from .augment import CENTRE, Augment
 from .data import Loader, Pack, Sender, part, stream_batches
 from .dropout import set_share, share_masks
 from .engine.core import Count, Refusal, Sha256, checked, convert, mix, parse_json, read_json, reader, reading
-from .engine.machine import arithmetic, check_compiler, choose_precision, explain_errors, parse_time, working
+from .engine.machine import (Choice, arithmetic, check_compiler, choose_precision, explain_errors,
+                                       parse_time, working)
 from .engine.parallel import World, join, share_state, wrap_network
 from .engine.runs import (Recorder, RunFolder, check_choice, check_loss, end_early, load_state_tensors,
                                     locked, make_settings, parse_factors, read_newest, state_tensors)
@@ -235,7 +236,7 @@ def settings(
     seed:int=0,           # Decides initial weights, order, crops, dropout
     schedule:str=None,    # A name in SCHEDULES; 'log2012' with a GPU, 'short' without
     gpu:bool=False,       # Is there a GPU?
-    precision:str='fp32', # Of multiplications: fp32; tf32, 10 bits on a GPU; bf16, which has 8 and halves the memory
+    precision:str='auto', # Of multiplications: fp32; tf32, 10 bits, on a GPU; bf16, 8 bits; auto, as suits the device
     rates:dict|str=None,  # Factors of the rates by layer, a dict or 'conv1=0,fc8=10'; see SGD2012
     init_from=None,       # Network to start from, or a file or run with it
 )->dict:                  # What Run keeps as config.json; raises `Refusal` for values that make no sense
@@ -252,13 +253,34 @@ def settings(
     network = get_spec(cfg['spec'])
     cfg['spec'] = network.name if SPECS.get(network.name)==network else json.loads(json.dumps(asdict(network)))
     cfg |= dict(pack=pack.path.name, pack_sha256=pack.sha256)
+    cfg['precision'] = choose_precision('cuda' if gpu else 'cpu', precision).precision
     make_settings(Settings, cfg)
-    if cfg['precision']=='tf32' and not gpu:
-        raise Refusal('precision tf32: only a GPU has it; use fp32 or bf16')
     if cfg['size']>pack.size:
         raise Refusal(f"size {cfg['size']}: the images of {pack.path} have only {pack.size} pixels")
     shapes(network, pack.n_classes, cfg['width'], cfg['size'])
     return cfg
+
+# %% ../nbs/09_train.ipynb #72b3b92f
+def pick_precision(
+    wish:str,    # fp32, tf32, bf16 or auto
+    run:Path,    # Folder of the run, which may exist
+    world:World, # Processes and devices
+)->Choice:       # Raises `Refusal` where a device does not have it
+    "The precision of a training, for all processes"
+    def read(): return Run(run).config['precision'] if os.path.lexists(Path(run)/'config.json') else None
+    choice = choose_precision(world.device, wish)
+    if wish!='auto':
+        return choice
+    kept = world.run_on_rank0(read)
+    if kept==choice.precision:
+        return choice
+    if kept:
+        choice = choose_precision(world.device, kept)
+        return replace(choice, why='; '.join(filter(None, ['as this run began', choice.why])))
+    weak = world.all_reduce(torch.tensor(int(choice.precision!='bf16')), 'max').item()
+    if weak and choice.precision=='bf16':
+        return Choice('fp32', False, 'another process has no instructions for bfloat16')
+    return choice
 
 # %% ../nbs/09_train.ipynb #ff5d4257
 class Training:
@@ -491,7 +513,7 @@ def train(
     say=tqdm.write,           # Where lines about the progress go
     keep:Count=0,             # Checkpoints of this many of the last epochs stay
     time_budget=None,         # Stop after so many minutes, or '90m', '2h'; the same call goes on
-    channels_last:bool=False, # Keep weights, too, in the order of pixels, then channels, which a GPU prefers
+    channels_last:bool=None,  # Keep weights, too, in the order of pixels, then channels; as suits the precision
     compile:bool=False,       # Let PyTorch compile the network for full batches
     columns:bool=False,       # Split the network over two devices, as in 2012
     deterministic:bool=False, # On a GPU, only algorithms that give the same bits every time; a CPU does that anyway
@@ -506,6 +528,8 @@ def train(
         pack = pack if isinstance(pack, Pack) else Pack(pack)
         pack.check()
         donor = open_donor(choices.pop('init_from', None))
+        choice = pick_precision(choices.get('precision') or 'auto', run, world)
+        choices['precision'] = choice.precision
         cfg = settings(pack, gpu=world.device.type=='cuda', init_from=donor, **choices)
         kind = world.device, cfg['precision'], cfg['batch_size']
         if compile:
@@ -519,6 +543,8 @@ def train(
         machine = working(*kind, deterministic)
         bar = Recorder(folder, say, not world.first)
         with locked(folder, wait, world.run_on_rank0), machine as stop, bar as recorder:
+            if choice.why:
+                recorder.say(str(choice))
             _resume(t, folder, keep, recorder.say)
             recorder.begin(t.step, t.total, cfg['batch_size'])
             why = _go_on(t, recorder, stop, workers, min(t.total, steps or t.total), until, keep)

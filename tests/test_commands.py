@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from alexnet_nb import train as T
 from alexnet_nb.data import Pack
 from alexnet_nb.tools import commands
+from alexnet_nb.engine.machine import choose_precision, get_device
 from alexnet_nb.tools.commands import alexnet_eval, alexnet_predict, alexnet_prepare, alexnet_train
 from conftest import call, fine, later, refused, run, script, slow, start
 
@@ -38,7 +39,7 @@ def equal(a, b): return a.keys()==b.keys() and all(torch.equal(a[k], b[k]) for k
 def check_main_job(r, folder, n):
     "Everything that was promised is there"
     card = json.loads((folder/'card.json').read_text())
-    assert card['n']==n, card
+    assert card['n']==n and card['precision']=='fp32', card # the same figures on all machines
     assert 'smaller than the paper' in r.stdout or torch.cuda.is_available()
     for o in ('curve','filters','top5'): assert min(Image.open(folder/f'{o}.png').size)>100
     assert (folder/'model.safetensors').exists()
@@ -73,6 +74,9 @@ def test_own_images(demo_pack, tmp_path):
     r = fine(call(alexnet_eval, 'runs/pack-code2012', '--pack', 'pack', '--card', 'card.json', cwd=tmp_path))
     card = json.loads((tmp_path/'card.json').read_text())
     assert f"{card['value']['top-1 (10 views)']/100:.2%}" in r.stdout and card['n']==30
+    config = json.loads((tmp_path/'runs/pack-code2012/config.json').read_text())
+    choice = choose_precision(get_device())
+    assert str(choice) in r.stdout and choice.precision==card['precision']==config['precision'], r.stdout
     f = next(cls.glob('*.JPEG'))
     r = call(alexnet_predict, 'runs/pack-code2012', f, tmp_path/'none.jpg', cls/'broken ü.jpg', cwd=tmp_path)
     assert f.name in r.stdout and (tmp_path/'predictions.png').exists()

@@ -12,7 +12,7 @@ from alexnet_nb.train import Run, train
 from conftest import call, fine, later, root, run, script, slow, start
 
 torchrun = Path(sys.executable).parent/'torchrun'
-small = '--width .125 --size 56 --batch_size 48 --device cpu --workers 1'.split()
+small = '--width .125 --size 56 --batch_size 48 --device cpu --workers 1 --precision fp32'.split()
 env = {'OMP_NUM_THREADS':'1'}
 
 @pytest.fixture(scope='module')
@@ -47,7 +47,8 @@ def told(folder): return [{k:v for k,v in o.items() if k!='images_per_s'} for o 
 def one(pack, tmp_path_factory):
     "One process, one device, never interrupted; conv1 is frozen on the way"
     d = tmp_path_factory.mktemp('one')/'run'
-    return train(pack, d, width=.125, size=56, batch_size=48, epochs=3, schedule='log2012', device='cpu', say=lambda o: None).path
+    return train(pack, d, width=.125, size=56, batch_size=48, epochs=3, schedule='log2012', device='cpu', precision='fp32',
+                 say=lambda o: None).path
 
 three = [*small, '--epochs', '3', '--schedule', 'log2012']
 

@@ -127,7 +127,8 @@ def place(demo_pack, tmp_path_factory):
     (d/'OLD/meta.json').write_text((d/'PACK/meta.json').read_text().replace('"format": 1', '"format": 99'))
     (d/'ODD').mkdir()
     (d/'ODD/meta.json').write_text('{"format": 1}')
-    r = call(commands.alexnet_train, 'PACK', '--run', 'RUN', '--epochs', 1, '--width', .25, '--size', 56, cwd=d)
+    r = call(commands.alexnet_train, 'PACK', '--run', 'RUN', '--epochs', 1, '--width', .25, '--size', 56,
+             '--precision', 'fp32', cwd=d)
     assert r.returncode==0, r.stderr
     return d
 

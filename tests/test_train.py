@@ -22,7 +22,7 @@ from alexnet_nb.engine.runs import locked
 from alexnet_nb.train import SGD2012, Run, Training, settings, train, train_step
 from conftest import slow
 
-small = dict(width=.125, size=56, batch_size=100, epochs=4, say=lambda s: None)
+small = dict(width=.125, size=56, batch_size=100, epochs=4, precision='fp32', say=lambda s: None)
 
 @pytest.fixture(scope='module')
 def pack(tmp_path_factory):
@@ -179,14 +179,45 @@ def test_precision(pack, tmp_path):
     with pytest.raises(Refusal, match='only a GPU'): settings(pack, precision='tf32')
     assert settings(pack, precision='tf32', gpu=True)['precision']=='tf32'
     kw = {**small, 'epochs':1}
-    a = train(pack, tmp_path/'a', precision='bf16', **kw)
-    train(pack, tmp_path/'b', precision='bf16', steps=1, **kw)
-    b = train(pack, tmp_path/'b', precision='bf16', **kw)
+    half = {**kw, 'precision':'bf16'}
+    a = train(pack, tmp_path/'a', **half)
+    train(pack, tmp_path/'b', steps=1, **half)
+    b = train(pack, tmp_path/'b', **{**half, 'precision':'auto'}) # takes what the run has
     same(a.path, b.path)
     c = train(pack, tmp_path/'c', **kw)
+    assert train(pack, c.path, **{**kw, 'precision':'auto'}).config['precision']=='fp32'
     x,y = (o.rows()[0]['loss'] for o in (a, c))
     assert x!=y and x==pytest.approx(y, rel=.02)
     with pytest.raises(Refusal, match='precision bf16 .now fp32.'): train(pack, a.path, **kw)
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_kinds_of_numbers(pack, monkeypatch, precision):
+    "What is summed is float32 in each precision: weights, velocities, the gradients of the update, logits and loss"
+    seen = {}
+    real = T.step
+    def look(net, x, y, opt, *args):
+        loss,logits = real(net, x, y, opt, *args)
+        seen.update(loss=loss, logits=logits)
+        return loss,logits
+    def update(ps, gs, vs, *constants):
+        seen.update({f'weight {i}':p for i,p in enumerate(ps)}, gradient=gs[0], velocity=vs[0])
+    monkeypatch.setattr(T, 'step', look)
+    monkeypatch.setattr(T, '_update', update)
+    t = trainer(pack, precision=precision, batch_size=4)
+    train_step(t, *next(t.stream(1)))
+    assert {'loss', 'logits', 'gradient', 'velocity'}<seen.keys() and {o.dtype for o in seen.values()}=={torch.float32}
+    assert t.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)==(precision=='bf16')
+
+def test_keeps_its_precision(pack, tmp_path, monkeypatch):
+    "A run in bf16 goes on in bf16 where there are no instructions for it, and says that this is slow"
+    said = []
+    kw = {**small, 'epochs':1, 'batch_size':130, 'device':'cpu', 'say':said.append}
+    train(pack, tmp_path/'a', steps=1, **{**kw, 'precision':'bf16'})
+    monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', 'AVX2') # libraries that are loaded do not look at it again
+    a = train(pack, tmp_path/'a', **{**kw, 'precision':'auto'})
+    assert a.done and a.config['precision']=='bf16' and sum('as this run began; slow here: ONEDNN' in o for o in said)==1
+    b = train(pack, tmp_path/'b', steps=1, **{**kw, 'precision':'auto'})
+    assert b.config['precision']=='fp32' and 'precision fp32: ONEDNN_MAX_CPU_ISA=AVX2 forbids' in said[-1]+said[-2], said
 
 def test_channels_last(pack, tmp_path):
     "The order in memory is no setting: a run may begin in one and end in the other"

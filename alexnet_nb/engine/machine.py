@@ -88,6 +88,9 @@ class Choice:
     channels_last:bool # Are its weights kept in the order of pixels, then channels?
     why:str = ''       # In half a line; nothing where it is as asked for and needs no words
 
+    def __str__(self):
+        return f'precision {self.precision}' + (f': {self.why}' if self.why else '')
+
 def _judge_device(device):
     "Does a device multiply bfloat16 numbers? A bool, and the reason"
     if device.type=='cuda' and torch.cuda.is_available():

@@ -101,6 +101,7 @@ class Card:
     date:Annotated[str, Meta(pattern='^[0-9]{4}-[0-9]{2}-[0-9]{2}$')] = field(default_factory=today)
     device:str = field(default_factory=device_name)
     versions:dict[str,str|int] = field(default_factory=versions)
+    precision:str = '' # fp32, tf32 or bf16, of a network
 
     def save(self,
         path, # File to write; its folder is made if it is missing

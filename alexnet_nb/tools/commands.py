@@ -31,7 +31,8 @@ import torch
 from ..data import Pack, prepare
 from ..engine.core import Count, Refusal, Table, check_writable, command, option, progress, write_text
 from ..engine.demo import CLASSES, demo
-from ..engine.machine import check_compiler, check_memory, get_device, keep_memory, parse_time
+from ..engine.machine import check_compiler, check_memory, choose_precision, get_device
+from ..engine.machine import keep_memory, parse_time
 from ..engine.parallel import join
 from ..engine.pictures import read_picture
 from ..engine.runs import check_choice
@@ -40,7 +41,7 @@ from ..results import check_figure_path, evaluate, in_percent, match_classes
 from ..results import predict, save_figure, save_figures, show_top5
 from ..split import columns as split_columns
 from .cards import Card, command_line, describe_devices, device_name
-from ..train import Run, Whole, settings, train
+from ..train import Run, Whole, pick_precision, settings, train
 
 # %% ../../nbs/tools/commands.ipynb #48c53e7b
 def describe_repairs(
@@ -85,7 +86,8 @@ def alexnet_prepare(
     print(f'next: alexnet_train {pack.path}')
 
 # %% ../../nbs/tools/commands.ipynb #07377bbc
-DEMO = dict(width=.25, size=96, epochs=20, schedule='short') # What two CPU cores learn in less than five minutes
+# What two CPU cores learn in less than five minutes, with the same figures on all of them
+DEMO = dict(width=.25, size=96, epochs=20, schedule='short', precision='fp32')
 
 def plan_demo_pack(
     folder:Path, # Where the pictures and the pack go
@@ -174,9 +176,10 @@ def plan_training(
     if tuned:
         given['init_from'] = load_weights(given['init_from'])
     cfg = settings(plan, gpu=world.device.type=='cuda', **given)
+    folder = Path(run or name_run(plan, cfg, tuned))
+    cfg['precision'] = pick_precision(given['precision'], folder, world).precision
     images = min(cfg['batch_size'], plan.counts['train'])//world.size
     check_network(cfg['spec'], plan.n_classes, cfg['width'], cfg['size'], images, world.devices)
-    folder = Path(run or name_run(plan, cfg, tuned))
     if isinstance(plan, Pack) or not (folder/'config.json').exists(): # of the pack that is still to be drawn
         world.run_on_rank0(lambda: Run(folder, cfg, make=False))
     return folder, cfg
@@ -192,11 +195,12 @@ def measure_run(
 )->list:           # Lines
     "Measure a finished run, draw its figures, write its card, and say where everything is"
     model = load_weights(run.path)
-    one,ten = evaluate(model, pack, (1,10), device=device)
     cfg = run.config
+    one,ten = evaluate(model, pack, (1,10), device=device, precision=cfg['precision'])
     name = (f"{cfg['pack']}: {model.spec.name}, width {cfg['width']:g}, {cfg['size']} px, {cfg['epochs']:g} epochs")
     Card(name, in_percent(one, ten), '% error', ten['n'], claim='6', seeds=[cfg['seed']], command=command,
-         pack_sha256=pack.sha256, wall_s=time.time()-started, device=where).save(run.path/'card.json')
+         pack_sha256=pack.sha256, wall_s=time.time()-started, device=where,
+         precision=cfg['precision']).save(run.path/'card.json')
     save_figures(run, model.cpu(), pack)
     def errors(r): return f"top-1 error {r['top1']:.1%}, top-5 error {r['top5']:.1%}"
     return [f'validation, centre view: {errors(one)}',
@@ -217,12 +221,12 @@ def alexnet_train(
     lr:float=.01,          # Learning rate of weights at the start; biases have the spec's multiple of it
     seed:int=0,            # Decides initial weights, order, crops and dropout
     schedule:str=None,     # constant, short, paper, log2010, log2012, exp (default: log2012 with a GPU, else short)
-    precision:str='fp32',  # fp32, tf32 (with a GPU) or bf16
+    precision:str='auto',  # fp32, tf32 (with a GPU), bf16, or auto: bf16 where the device has instructions for it
     init_from:str=None,    # Start from this run or file of weights; the last layer is new where the classes differ
     rates:str=None,        # Factors of the rates by layer, as in conv1=0,fc8=10; 0 freezes
     time_budget:str=None,  # Stop after so many minutes, or 90m, 2h; the same command goes on
     keep:Count=0,          # Keep the checkpoints of so many of the last epochs, beside the last and the best
-    channels_last:bool=False, # Keep weights in the order of pixels, then channels, which a GPU prefers
+    channels_last:bool=None, # Keep weights in the order of pixels, then channels; always with bf16
     compile:bool=False,    # Let PyTorch compile the network; takes a minute or more at the start
     deterministic:bool=False, # On a GPU: the same bits every time, and slower; on a CPU they always are
     steps:Whole=None,      # Stop after this step, as if interrupted; the same command without it goes on
@@ -242,7 +246,7 @@ def alexnet_train(
                      schedule=schedule, precision=precision, rates=rates, init_from=init_from)
         if pack is None:
             run = run or 'alexnet_demo/run'
-            given.update({k:v for k,v in DEMO.items() if given[k] is None})
+            given.update({k:v for k,v in DEMO.items() if given[k] in (None, 'auto')})
         folder,cfg = plan_training(pack, run, given, world)
         if pack is None:
             pack = world.run_on_rank0(lambda: make_demo_pack(Path('alexnet_demo')))
@@ -275,10 +279,12 @@ def alexnet_eval(
     batch_size:Whole=64, # Images that are read at a time
     device:str=None,   # cuda, cuda:1, cpu … (default: a GPU if there is one)
     card:str=None,     # File to write the result card to
+    precision:str='auto', # fp32, tf32 (with a GPU), bf16, or auto: bf16 where the device has instructions for it
 ):
     "Measure top-1 and top-5 error with the centre view and with ten views"
     started = time.time()
     device = get_device(device)
+    choice = choose_precision(device, precision)
     if pack is None:
         raise Refusal('--pack is missing; name the folder made by alexnet_prepare')
     if card:
@@ -295,13 +301,14 @@ def alexnet_eval(
         jobs.append(('average', models))
     rows = []
     for name,nets in jobs:
-        one,ten = evaluate(nets, pack, (1,10), split, batch_size, device)
+        one,ten = evaluate(nets, pack, (1,10), split, batch_size, device, choice.precision)
         rows += [_row_of_errors(name, 1, one), _row_of_errors(name, 10, ten)]
     print(Table(rows))
-    print(f'{pack}; errors on {split}, n = {ten["n"]}')
+    print(f'{pack}; errors on {split}, n = {ten["n"]}; {choice}')
     if card: # of the last row: the average, if there are several
         Card(f'{pack.path.name}: {name}', in_percent(one, ten), '% error', ten['n'], claim='6', command=command_line(),
-             pack_sha256=pack.sha256, wall_s=time.time()-started, device=device_name(device)).save(card)
+             pack_sha256=pack.sha256, wall_s=time.time()-started, device=device_name(device),
+             precision=choice.precision).save(card)
 
 # %% ../../nbs/tools/commands.ipynb #aecbdf23
 @dataclass
@@ -391,9 +398,11 @@ def alexnet_predict(
     out:str='predictions.png',               # Picture to write, in the format of its ending; or a table, .csv or .json
     views:int=10,                            # 10, or 1 for the centre alone
     device:str=None,                         # cuda, cuda:1, cpu … (default: a GPU if there is one)
+    precision:str='auto',                    # fp32, tf32 (with a GPU), bf16, or auto, as suits the device
 ):
     "The five most likely classes of some pictures, as a table and as a picture"
     device = get_device(device)
+    choice = choose_precision(device, precision)
     if views not in (1,10):
         raise Refusal(f'--views {views}: must be 1 or 10')
     out = Path(out)
@@ -403,13 +412,15 @@ def alexnet_predict(
     guesses,bad,written = [],[],[]
     for start in progress(iterable=range(0, len(image), PAGE), desc='predicting', unit=' pages'):
         good = []
-        probs = predict(model, _read_good(image[start:start+PAGE], good, bad), views, device)
+        pictures = _read_good(image[start:start+PAGE], good, bad)
+        probs = predict(model, pictures, views, device, precision=choice.precision)
         guesses += list_guesses([str(file) for file,_ in good], probs, names)
         if good and pages:
             written.append(pages[start//PAGE])
             save_figure(show_top5([picture for _,picture in good], probs, names), written[-1])
     if guesses:
         print(_guess_table(guesses))
+        print(choice)
     if guesses and not pages:
         _TABLE_WRITERS[out.suffix.lower()](out, guesses)
         print(f'table: {out}')
