@@ -374,10 +374,10 @@ def resume(p):
     kw = dict(width=.25, size=56, batch_size=32, epochs=99, schedule='constant', device=p.device, deterministic=True,
               say=print)
     found = {}
-    ways = {'fp32':{}, 'bf16, channels_last':dict(precision='bf16', channels_last=True)}
+    ways = {'fp32':dict(precision='fp32'), 'bf16, channels_last':dict(precision='bf16', channels_last=True)}
     if not p.quick: ways['tf32'] = dict(precision='tf32')
     if p.device=='cpu': ways.pop('tf32', None)
-    ways = ways | ({} if p.quick else {'fp32, columns':dict(columns=True, device=f'{p.device},{p.device}')})
+    ways = ways | ({} if p.quick else {'bf16, columns':dict(precision='bf16', columns=True, device=f'{p.device},{p.device}')})
     for way,more in ways.items():
         d = p.tmp/'resume'/way.replace(', ', '_')
         for name,ends in dict(once=[2*half], twice=[half, 2*half], again=[2*half]).items():
