@@ -180,6 +180,17 @@ def test_many_pictures(place, tmp_path, many):
         assert {row[f'class{i}'] for i in range(1, 6)}==set(NAMES) and row['class1']==o['names'][0]
         assert abs(sum(o['probabilities'])-1)<1e-5 and float(row['probability1'])==pytest.approx(o['probabilities'][0], abs=1e-6)
 
+def test_interrupted_while_reading(place, tmp_path, monkeypatch):
+    "What waits to be read is not read any more"
+    read = []
+    def slow(file, name=None):
+        read.append(file)
+        if len(read)==8: signal.raise_signal(signal.SIGINT)
+        raise ValueError('no picture')
+    monkeypatch.setattr(commands, 'opening', slow)
+    r = call(alexnet_predict, place/'net.safetensors', *[place/'picture.png']*500, '--views', 1, '--out', 'x.csv', cwd=tmp_path)
+    assert r.returncode==130 and len(read)<200 and not list(tmp_path.iterdir()), (r, len(read))
+
 def test_pages(place, tmp_path, many):
     "More pictures than fit on a page"
     good,_ = many

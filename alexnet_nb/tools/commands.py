@@ -22,19 +22,23 @@ expect_faults()
 
 # %% ../../nbs/tools/commands.ipynb #9775a2eb
 import csv, io, json, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
-from ..data import Pack, prepare
-from ..engine.core import Count, Refusal, Table, check_writable, command, option, progress, write_text
+from ..data import Pack, prepare, square
+from ..engine.core import Count, Refusal, Table, check_writable, command, option, progress, reading, write_text
 from ..engine.demo import CLASSES, demo
-from ..engine.machine import check_compiler, check_memory, choose_precision, get_device
-from ..engine.machine import keep_memory, parse_time
+from ..engine.machine import check_compiler, check_memory, choose_precision, core_count
+from ..engine.machine import get_device, keep_memory, parse_time
 from ..engine.parallel import join
-from ..engine.pictures import read_picture
+from ..engine.packing import map_ahead
+from ..engine.pictures import opening
 from ..engine.runs import check_choice
 from ..model import AlexNet, get_spec, load_weights, shapes
 from ..results import check_figure_path, evaluate, in_percent, match_classes
@@ -378,17 +382,24 @@ def check_prediction_paths(
         check_figure_path(page, _TABLE_WRITERS)
     return pages
 
-def _read_good(files, good, bad):
-    "Pictures for `predict`; afterwards `good` has small ones by name, `bad` the reasons why others are not among them"
-    for file in files:
+def _shrink_file(file, side, drawn):
+    "A square of a picture, a small picture for the figure, and the reason why there is neither"
+    try:
+        with reading(file), opening(file) as (picture,_):
+            whole = square(picture, side)
+            if drawn:
+                picture.thumbnail((400,400))
+            return whole, picture if drawn else None, ''
+    except Refusal as e:
+        return None, None, str(e)
+
+def _read_ahead(files, side, drawn):
+    "What `_shrink_file` makes of each file, in their order; threads are a few pages ahead"
+    with ThreadPoolExecutor(core_count()) as pool:
         try:
-            picture = read_picture(file)[0]
-        except Refusal as e:
-            bad.append(str(e))
-            continue
-        yield picture
-        picture.thumbnail((400,400)) # for the figure
-        good.append((file, picture))
+            yield from map_ahead(pool, lambda o: (o, *_shrink_file(o, side, drawn)), files, 2*PAGE)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 # %% ../../nbs/tools/commands.ipynb #46a151b8
 @command
@@ -410,14 +421,17 @@ def alexnet_predict(
     model = load_weights(run)
     names = model.names or [str(i) for i in range(model.n_classes)]
     guesses,bad,written = [],[],[]
-    for start in progress(iterable=range(0, len(image), PAGE), desc='predicting', unit=' pages'):
-        good = []
-        pictures = _read_good(image[start:start+PAGE], good, bad)
-        probs = predict(model, pictures, views, device, precision=choice.precision)
-        guesses += list_guesses([str(file) for file,_ in good], probs, names)
-        if good and pages:
-            written.append(pages[start//PAGE])
-            save_figure(show_top5([picture for _,picture in good], probs, names), written[-1])
+    bar = progress(total=len(image), desc='predicting', unit=' pictures')
+    with bar, keep_memory(device), closing(_read_ahead(image, model.side, bool(pages))) as found:
+        while seen := list(islice(found, PAGE)):
+            bad += [why for *_,why in seen if why]
+            good = [o for o in seen if not o[-1]]
+            probs = predict(model, [whole for _,whole,_,_ in good], views, device, precision=choice.precision)
+            guesses += list_guesses([str(file) for file,*_ in good], probs, names)
+            if good and pages:
+                written.append(pages[bar.n//PAGE])
+                save_figure(show_top5([picture for _,_,picture,_ in good], probs, names), written[-1])
+            bar.update(len(seen))
     if guesses:
         print(_guess_table(guesses))
         print(choice)
