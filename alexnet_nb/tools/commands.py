@@ -482,13 +482,14 @@ def alexnet_doctor(
     seconds:float=30.,    # For all probes; a slow machine takes somewhat longer
     verify:bool=False,    # Compare all files of the pack with their checksums, too
     json:str=None,        # File to write the report to, as JSON
+    precision:str='auto', # fp32, tf32 (with a GPU), bf16, or auto, as alexnet_train would choose
 ):
     "Measure what limits training here and forecast the paper's run; exit code 1: something is broken, 2: bad input"
     from alexnet_nb.tools.doctor import doctor
     if json:
         check_writable(json)
     def say(line): print(line, file=sys.stderr, flush=True)
-    report = doctor(pack, spec, width, size, batch_size, device, workers, seconds, verify, say=say)
+    report = doctor(pack, spec, width, size, batch_size, device, workers, seconds, verify, say=say, precision=precision)
     print(report)
     if json:
         report.save(json)
