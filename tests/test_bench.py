@@ -78,18 +78,20 @@ def test_compiled(tmp_path):
 
 def test_optimizer_and_profile(bench, tmp_path, temp_dir):
     "The update rules against a copy, and the operations of a step; nothing stays behind"
-    bench('optimizer', 'profile', *tiny, '--bf16')
+    bench('optimizer', 'profile', *tiny)
     opt,parts = (json.loads((tmp_path/f'work/bench_{o}.json').read_text())['spread'] for o in ('optimizer','profile'))
     assert {o['limit'] for o in opt if o['unit']=='copies'}=={5/3}
     assert {o['what'] for o in opt if o['unit']=='ms'}=={'SGD2012','SGD, tensor by tensor','SGD, foreach','SGD, fused'}
-    for place in ('batch 2, fp32', 'batch 2, bf16 channels_last'):
+    places = {o['place'] for o in parts}
+    assert 'batch 2, fp32' in places
+    for place in places:
         assert sum(o['median'] for o in parts if o['place']==place)==pytest.approx(1)
     assert not list(temp_dir.iterdir())
 
 @slow
 def test_train(bench, tmp_path, temp_dir):
     "Whole training against torchvision's, each in a process of its own"
-    bench('train', *tiny, '--bf16')
+    bench('train', *tiny)
     ls = json.loads((tmp_path/'work/bench_train.json').read_text())['spread']
     rate = {(o['what'],o['place']):o['median'] for o in ls if o['unit']=='images per s'}
     for o in ls:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from ..engine.core import Refusal, Table, first_line
-from ..engine.machine import arithmetic
+from ..engine.machine import arithmetic, choose_precision
 from ..engine.step import step
 from ..engine.timing import Job, Ratio, choose_clock, duration, median_time, per_second, quotient, rounds
 from ..model import SPECS, AlexNet, get_spec, shapes
@@ -41,10 +41,11 @@ class Mode:
         return ' '.join(words)
 
 def default_mode(
-    o, # Options
-)->Mode:
-    "How alexnet_train would take its steps here"
-    return Mode('bf16', True) if o.bf16 else Mode()
+    device, # Where the steps are taken
+)->Mode:    # Precision and order in memory
+    "How alexnet_train takes its steps if it is not told"
+    choice = choose_precision(device)
+    return Mode(choice.precision, choice.channels_last)
 
 # %% ../../nbs/tools/bench_step.ipynb #5aa6bbcc
 ALEXNET = 'torchvision.models.alexnet'

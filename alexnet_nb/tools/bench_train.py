@@ -10,7 +10,6 @@ __all__ = ['AVX2', 'OURS', 'FILES', 'READY', 'SHOWN', 'train_from_pack', 'train_
 import math, os, re
 from collections import Counter
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from statistics import median
@@ -22,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..data import Pack
 from ..engine.core import Table
-from ..engine.machine import arithmetic, core_count, working
+from ..engine.machine import arithmetic, choose_precision, core_count, working
 from ..engine.parallel import join
 from ..engine.timing import Job, Ratio, per_second, quotient, rounds, summarize, thread_count
 from .bench_data import PictureFiles, usual_transforms
@@ -37,8 +36,7 @@ def train_from_pack(
     pack:str,            # Folder
     batch_size:int=128,  # Images
     steps:int=2,         # Taken at each call
-    precision:str='fp32', # Of the products
-    channels_last:bool=False, # Weights in the order of pixels, then channels
+    precision:str='auto', # Of the products; fp32, bf16, or what suits the device
     width:float=1.,      # Share of the channels and units
     size:int=224,        # Side of the crops, pixels
     device:str='cpu',    # Where it works
@@ -49,12 +47,13 @@ def train_from_pack(
     with ExitStack() as stack:
         stack.enter_context(thread_count(threads))
         world = stack.enter_context(join(device))
+        precision = choose_precision(world.device, precision).precision
         if keep: stack.enter_context(working(world.device, precision, batch_size, False))
         else: stack.enter_context(arithmetic(precision, world.device))
         pack = Pack(pack)
         gpu = world.device.type=='cuda'
         cfg = settings(pack, 'code2012', width, size, 90, batch_size, gpu=gpu, precision=precision)
-        t = Training(pack, cfg, world, channels_last=channels_last)
+        t = Training(pack, cfg, world)
         def take_steps():
             for x,y in islice(t.stream(2), steps): train_step(t, x, y)
         yield take_steps
@@ -125,14 +124,12 @@ class _Contest:
         self.calls = {}
         self.images = {}
 
-    def add(self, name, make, mode, steps, **kw):
+    def add(self, name, make, steps, **kw):
         "One more contestant, which takes so many steps at a call"
         o = self.o
-        way = dict(precision=mode.precision, channels_last=mode.channels_last)
-        if mode.compile: way['compile'] = True
         make = f'alexnet_nb.tools.bench_train:{make}'
         self.calls[name] = Served(make, self.env, batch_size=o.batch_size, steps=steps, width=o.width, size=o.size,
-                                  device=str(o.device), threads=torch.get_num_threads(), **way, **kw)
+                                  device=str(o.device), threads=torch.get_num_threads(), **kw)
         self.calls[name].files = self.files # they stay until it ends
         self.images[name] = steps*o.batch_size
 
@@ -163,23 +160,24 @@ OURS,FILES,READY = 'alexnet_train', 'torchvision fp32, from files', 'torchvision
 def _default_job(o, files, mode, env=None):
     "What users get: alexnet_train as it is against the loop of torchvision as it is"
     c = _Contest(o, files, mode, env)
-    c.add(OURS, 'train_from_pack', mode, 2, **c.pack)
-    c.add(READY, 'train_torchvision', Mode(), 1)
-    c.add(FILES, 'train_torchvision', Mode(), 2, **c.pictures)
+    c.add(OURS, 'train_from_pack', 2, **c.pack)
+    c.add(READY, 'train_torchvision', 1)
+    c.add(FILES, 'train_torchvision', 2, **c.pictures)
     goal = 2.5 if mode.precision=='bf16' else .95
     return c.job(f"{'AVX2 alone, ' if env else ''}default ({mode}), batch {o.batch_size}", {FILES:goal})
 
 def _equal_job(o, files, mode):
     "The same precision, order in memory and treatment of memory on both sides"
     c = _Contest(o, files, mode)
-    c.add(OURS, 'train_from_pack', mode, 1, **c.pack)
+    ours = c.pack | dict(precision=mode.precision)
+    theirs = dict(precision=mode.precision, channels_last=mode.channels_last)
+    c.add(OURS, 'train_from_pack', 1, **ours)
     name = f'torchvision {mode}'
-    c.add(f'{name}, memory kept', 'train_torchvision', mode, 1, keep=True)
-    if can_compile(o):
-        c.add(f'{name} compiled, memory kept', 'train_torchvision', replace(mode, compile=True), 1, keep=True)
+    c.add(f'{name}, memory kept', 'train_torchvision', 1, keep=True, **theirs)
+    if can_compile(o): c.add(f'{name} compiled, memory kept', 'train_torchvision', 1, keep=True, compile=True, **theirs)
     if o.device.type=='cpu':
-        c.add(f'{name}, memory given back', 'train_torchvision', mode, 1)
-        c.add(f'{OURS}, memory given back', 'train_from_pack', mode, 1, keep=False, **c.pack)
+        c.add(f'{name}, memory given back', 'train_torchvision', 1, **theirs)
+        c.add(f'{OURS}, memory given back', 'train_from_pack', 1, keep=False, **ours)
     return c.job(f'both {mode}, batch {o.batch_size}', {f'{name}, memory kept':.95})
 
 def train_jobs(
@@ -189,7 +187,7 @@ def train_jobs(
     if not o.steps: return []
     classes = 1000 if o.full else 4
     files = PictureFiles(max(classes+24, 4*o.batch_size), round(o.size*8/7), classes)
-    mode = default_mode(o)
+    mode = default_mode(o.device)
     jobs = [partial(_default_job, o, files, mode)]
     jobs += [partial(_equal_job, o, files, m) for m in dict.fromkeys([mode, Mode()])]
     narrow = o.device.type!='cpu' or torch.backends.cpu.get_cpu_capability() in ('AVX2','DEFAULT','NO AVX')
@@ -256,10 +254,10 @@ SHOWN = .03 # Share of a step from which on an operation is listed
 def _profile_lines(o, files, mode):
     "A line for each operation that takes more than a small share of a step"
     seen = []
-    way = dict(precision=mode.precision, channels_last=mode.channels_last)
-    with train_from_pack(str(files.make_pack('raw').path), o.batch_size, 1, width=o.width, size=o.size, **way) as f:
+    pack = str(files.make_pack('raw').path)
+    with train_from_pack(pack, o.batch_size, 1, mode.precision, o.width, o.size) as take_step:
         width = 2 if mode.precision=='bf16' else 4
-        calls = ceiling_calls(o, [mode.precision]) | {'step':lambda: seen.append(_profile(f, width))}
+        calls = ceiling_calls(o, [mode.precision]) | {'step':lambda: seen.append(_profile(take_step, width))}
         times = rounds(calls, o.steps)
     seen = seen[-len(times):] # without those that warm up
     lines = []
@@ -288,7 +286,7 @@ def profile_jobs(
     "The operations of a training step in float32 and, where it is the default, in bfloat16"
     if not o.steps: return []
     files = PictureFiles(2*o.batch_size, round(o.size*8/7))
-    return [partial(_profile_lines, o, files, mode) for mode in dict.fromkeys([default_mode(o), Mode()])]
+    return [partial(_profile_lines, o, files, mode) for mode in dict.fromkeys([default_mode(o.device), Mode()])]
 
 # %% ../../nbs/tools/bench_train.ipynb #fb515fb2
 def profile_table(
