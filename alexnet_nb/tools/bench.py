@@ -73,6 +73,12 @@ def bench(
     for path in filter(None, paths.values()): say(f'card: {path}')
     return cards
 
+def _list_instructions():
+    "Which of the instructions that decide about speed the processor has, by the list of the system"
+    info = Path('/proc/cpuinfo')
+    words = set(info.read_text(errors='replace').split()) if info.exists() else set()
+    return ' '.join(o for o in ('avx2','avx512f','avx512_bf16','amx_bf16','bf16') if o in words)
+
 def _measure(name, command, say, kw):
     "One measurement by its name, as a card"
     section,list_jobs,fixed = MEASURES[name]
@@ -90,4 +96,4 @@ def _measure(name, command, say, kw):
         n = max((l['n'] for l in lines), default=0)
         return Card(f'bench {name}: batch {o.batch_size}, {size}', goals, '(medians)', n, claim=section, spread=lines,
                     seeds=[0], command=command, wall_s=time.time()-start, device=device_name(o.device),
-                    versions=versions() | dict(threads=torch.get_num_threads()))
+                    versions=versions() | dict(threads=torch.get_num_threads(), processor=_list_instructions()))

@@ -30,9 +30,7 @@ class PictureFiles:
         side:int, # Pixels, of the small ones and of the packs
         classes:int=2, # Folders
     ):
-        self.n = n
-        self.classes = classes
-        self.side = side
+        self.n,self.side,self.classes = n,side,classes
         self.tmp = tempfile.TemporaryDirectory(prefix='alexnet_bench')
         self.folder = Path(self.tmp.name)
         self.photographs = _find_photographs()
@@ -44,6 +42,7 @@ class PictureFiles:
         for i in range(self.n):
             path = self._name(self.folder/'whole', i)
             if self.photographs: shutil.copyfile(self.photographs[i%len(self.photographs)], path)
+            elif i>=256: shutil.copyfile(self._name(self.folder/'whole', i-256), path) # to draw them takes long
             else: _resize_shorter(draw(i%10, np.random.default_rng([5,i])), 375).save(path, quality=90)
         return self.folder/'whole'
 
