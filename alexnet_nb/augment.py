@@ -16,7 +16,7 @@ from msgspec import Meta
 from .engine.core import Refusal, checked
 
 # %% ../nbs/06_augment.ipynb #73aac47f
-_Crops = Literal['image','chunk','']
+_Crops = Literal['image','chunk','centre','']
 _Mean = Literal['crop','centre','channel']
 _Colour = Literal['eigenvalue','std','']
 _Unit = Annotated[float, Meta(gt=0, le=1e6)]
@@ -27,8 +27,8 @@ _WORDS = dict(crops=get_args(_Crops), mean=get_args(_Mean), colour=get_args(_Col
 @dataclass(frozen=True)
 class InputSpec:
     "How images reach the network: crops, mean and colour noise"
-    crops:_Crops = 'image'    # A crop and a flip per 'image', or per 'chunk' of 32 consecutive ones; '': the centre
-    mirror:bool = True        # Mirror half of them
+    crops:_Crops = 'image'    # A crop and a flip per 'image', or per 'chunk' of 32 consecutive ones; the 'centre'
+    mirror:bool = True        # Mirror half of them; crops '' is the centre, and never mirrored
     mean:_Mean = 'crop'       # Subtracted: the mean image at the 'crop', its 'centre', or 'channel' means (then / std)
     colour:_Colour = 'eigenvalue' # Scale of the noise along each component: 'eigenvalue', 'std', or '' for none
     unit:_Unit = 255.         # Grey levels that count as 1 in an eigenvalue: 255 for pixels 0..1, 1 for 0..255
@@ -147,7 +147,7 @@ def _draw_choices(maker, n, seed):
     noise = None
     if maker.colour:
         noise = (torch.randn(n, 3, generator=generator)*maker.scale*spec.strength) @ maker.vectors
-    if not spec.crops:
+    if spec.crops in ('centre',''):
         row,col = _list_corners(maker.side, maker.size)[-1]
         rows = torch.full_like(rows, row)
         cols = torch.full_like(cols, col)

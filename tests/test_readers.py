@@ -78,6 +78,13 @@ def series(path):
     run = dict(variant='code', seed=0, pack=DIGEST, **settings, signal=signal, losses=[1., .5])
     write_text(path, (json.dumps(run)+'\n')*2)
 
+def trials(path):
+    values = dict(loss=[2., 1.], top1=[.9, .5])
+    line = dict(variant='base', seed=0, settings=json.loads((v1/'run/config.json').read_text()), val=values, train=values,
+                top1=.5, top5=.2, top1_ten=.4, top5_ten=.1, top1_train=.3, n=10, right='ffc0', seconds=9., date='2026-11-26',
+                commit=['0123456789'], machine=['here'], versions=[dict(torch='2.9')])
+    write_text(path, (json.dumps(line)+'\n')*2)
+
 def text(**kw): return lambda path: write_text(path, json.dumps(kw))
 def said(o): return lambda path: write_text(path, o)
 def copy(name): return lambda path: shutil.copy(v1/name, path)
@@ -103,6 +110,7 @@ EXAMPLES = {
     'notes of a journal':('notes.jsonl', said('[3, "refused", "no picture"]\n')),
     'offsets.npy':('train_offsets.npy', copy('jpeg/train_offsets.npy'), 4, 6573),
     'onnx':('net.onnx', onnx),
+    'origin.json':('origin.json', text(commit=['0123456789'], machine=['here'], versions=[dict(torch='2.9')])),
     'parquet footer':('train.parquet', parquet),
     'pca.json':('pca.json', copy('pack/pca.json')),
     'picture':('a.png', lambda path: photo(9, 9).save(path)),
@@ -116,6 +124,7 @@ EXAMPLES = {
     'table of names':('words.txt', said('n01440764\ttench, Tinca tinca\nn01443537 goldfish\n')),
     'torch':('w.pth', lambda path: torch.save(dict(state_dict=dict(w=torch.ones(3)), epoch=3), path)),
     'training of Figure 1':('relu.pt', training),
+    'trials':('trials.jsonl', trials),
     'weights':('w.safetensors', copy('weights.safetensors')),
 }
 VALUES = [float('nan'), 1e308, 1<<63, -1, 'a string', None, [], {}]

@@ -499,13 +499,15 @@ def alexnet_doctor(
 # %% ../../nbs/tools/commands.ipynb #05861d37
 @command
 def alexnet_reproduce(
-    name:str,            # autopsy or figure1
+    name:option('Experiment; without it, all are listed', nargs='?', opt=False)=None,
     pack:option("Folder made by alexnet_prepare; for figure1 CIFAR-10 in any form (else torchvision fetches it)",
                 nargs='?', opt=False)=None,
-    folder:str=None,     # Of the series, where finished runs are kept (default: runs/NAME-PACK)
+    folder:str=None,     # Of the series, where runs are kept (default: runs/NAME-PACK; trainings in pairs: runs/PACK)
     out:str=None,        # The card to write (default: card.json in that folder)
-    only:str=None,       # autopsy: variants of which names; figure1: activations; several are separated by commas
+    only:str=None,       # Variants of which names; figure1: activations; several are separated by commas
     seeds:int=None,      # How many
+    lines:str=None,      # Trainings in pairs: file of finished runs (default: nbs/cards/runs/NAME.jsonl of a checkout)
+    recompute:bool=False, # Trainings in pairs: only compute the card, from the finished runs
     steps:int=None,      # autopsy: of each run, at most
     max_epochs:int=None, # figure1: of each run (default: 60)
     lr:str=None,         # figure1: a rate for all activations, or one for each, with commas, instead of a choice
@@ -519,12 +521,17 @@ def alexnet_reproduce(
     device:str=None,     # cpu, cuda …
 ):
     "Run an experiment of the pages again; what is not given is as the experiment has it"
-    from alexnet_nb.tools.experiments import EXPERIMENTS, check_experiment
+    from alexnet_nb.tools.experiments import EXPERIMENTS, TRIALS, check_experiment, list_experiments
+    if name is None:
+        print(list_experiments())
+        return
     options = dict(only=only, seeds=seeds, steps=steps, width=width, size=size, n_classes=n_classes, device=device,
-                   max_epochs=max_epochs, lr=lr, variant=variant, std1=std1, precision=precision, ways=ways or None)
+                   max_epochs=max_epochs, lr=lr, variant=variant, std1=std1, precision=precision, ways=ways or None,
+                   lines=lines, recompute=recompute or None)
     given = {k:v for k,v in options.items() if v is not None}
     if folder is None:
-        folder = f'runs/{name}-{Path(pack).name}' if pack else f'runs/{name}'
+        words = [name] if name not in TRIALS or not pack else [] # trainings in pairs share their runs
+        folder = Path('runs', '-'.join(words+[Path(pack).name] if pack else words))
     card = Path(out or Path(folder)/'card.json')
     check_experiment(name, pack, folder, card, given)
     with keep_memory(get_device(device)):
