@@ -211,8 +211,7 @@ def run_trial(
     run = Run(Path(folder)/f'{variant}-{seed}', cfg)
     if not run.done:
         note_origin(run)
-    layout = cfg['precision']=='bf16'
-    run = train(pack, run.path, str(device), say=say, channels_last=layout, **choices)
+    run = train(pack, run.path, str(device), say=say, **choices)
     model = load_weights(run.path)
     images = pack.counts['train']
     val,means,speed = _read_curves(run.rows(), math.ceil(images/cfg['batch_size']))
@@ -381,7 +380,8 @@ def compute_card(
                 command=f"alexnet_reproduce {row.name} {cfg['pack']}", pack_sha256=cfg['pack_sha256'],
                 wall_s=round(sum(o['seconds'] for o in used), 1), commit=_join(o['commit'] for o in used),
                 date=max(o['date'] for o in used), device=_join(o['machine'] for o in used),
-                versions=_join_versions(used))
+                versions=_join_versions(used),
+                precision=_join([o['settings']['precision']] for o in used))
 
 # %% ../../nbs/tools/trials.ipynb #9125a9af
 def _name_metric(metric, than): return metric if than in ('', metric) else f'{metric}; {than}'
@@ -399,8 +399,9 @@ def list_differences_found(
             verdict += f"; {o['decides'] or 'over 1000'} seeds would decide"
         rows.append({'difference':f"{o['variant']} - {o['against']}", 'of':_name_metric(o['metric'], o['than']),
                      'printed':o['printed'], 'logged 2012':o['logged'], 'ours':f"{o['mean']:+.2f}",
-                     '95 % interval':_words(o['low'], o['high']), 'with images':_words(o.get('images_low'), o.get('images_high')), 'pairs':o['n'],
-                     'verdict':verdict})
+                     '95 % interval':_words(o['low'], o['high']),
+                     'with images':_words(o.get('images_low'), o.get('images_high')),
+                     'pairs':o['n'], 'verdict':verdict})
     return Table(rows)
 
 def show_losses(
