@@ -23,106 +23,104 @@ _START = r"""
 #include <stdlib.h>
 #include <string.h>
 #define FOR(i, n) for (long i = 0; i < (n); i++)
-#define SUM5(b, i, s) (b[i] + b[(i)+(s)] + b[(i)+2*(s)] + b[(i)+3*(s)] + b[(i)+4*(s)])
+#define SQ(a) ((a)*(a))
+#define SUM5(b, t, s) (b[(t)-2*(s)] + b[(t)-(s)] + b[t] + b[(t)+(s)] + b[(t)+2*(s)])
+#define SQUARES5(b, t, s) (SQ(b[(t)-2*(s)]) + SQ(b[(t)-(s)]) + SQ(b[t]) + SQ(b[(t)+(s)]) + SQ(b[(t)+2*(s)]))
 #define RING(b, t) (b[0][t] + b[1][t] + b[2][t] + b[3][t] + b[4][t])
 static inline float p34(float r) { float s = 1/sqrtf(r); return s*sqrtf(s); } // r^-3/4
 
 typedef uint16_t bf16;                   // the upper half of a float
-static inline const float *load_float(const float *x, float *b, long l) { return x; }
-static inline const float *load_bf16(const bf16 *x, float *b, long l) {
-  FOR(t, l) { uint32_t v = (uint32_t)x[t] << 16; memcpy(b+t, &v, 4); }
-  return b;
-}
-static inline void store_float(float *y, const float *b, long l) { memcpy(y, b, l*sizeof *b); }
-static inline void store_bf16(bf16 *y, const float *b, long l) { // to the nearest, to even where two are as near
-  FOR(t, l) { uint32_t v; memcpy(&v, b+t, 4); y[t] = b[t]==b[t] ? (v + 0x7fff + (v >> 16 & 1)) >> 16 : 0x7fc0; }
+static inline float from_float(float x) { return x; }
+static inline float from_bf16(bf16 x) { uint32_t i = (uint32_t)x << 16; float y; memcpy(&y, &i, 4); return y; }
+static inline float to_float(float x) { return x; }
+static inline bf16 to_bf16(float x) {    // to the nearest, to even where two are as near
+  uint32_t i; memcpy(&i, &x, 4); return x==x ? (i + 0x7fff + (i >> 16 & 1)) >> 16 : 0x7fc0;
 }"""
 
 # %% ../../nbs/engine/kernels.ipynb #b7a8645f
 _NORMS = r"""
 void planes_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, long P, float k, float c) {
   enum { T = 128 };                      // pixels at a time; q: squares of 5 channels; w = g r^-3/4, u = w x / r
-  float q[5][T], u[5][T], w[5][T], a[T], b[T];
+  float q[5][T], u[5][T], w[5][T], v[5][T];
   FOR(m, n) for (long p = 0; p < P; p += T) {
     long l = P-p < T ? P-p : T, at = m*C*P + p;
     memset(q, 0, sizeof q); memset(u, 0, sizeof u);
     FOR(j, C+4) {                        // channel j comes in, the window of i is complete, then that of o
-      long i = j-2, o = j-4; float *Q = q[j%5]; const float *X, *G;
-      if (j < C) { X = load_TYPE(x+at+j*P, a, l); FOR(t, l) Q[t] = X[t]*X[t]; }
+      long i = j-2, o = j-4; float *restrict Q = q[j%5], *restrict V = v[j%5];
+      if (j < C) FOR(t, l) { V[t] = from_TYPE(x[at+j*P+t]); Q[t] = SQ(V[t]); }
       else memset(Q, 0, sizeof q[0]);
       if (i < 0 || (!g && i >= C)) continue;
-      float *U = u[i%5], *W = w[i%5];
-      if (i < C) X = load_TYPE(x+at+i*P, a, l);
-      if (!g) { FOR(t, l) b[t] = X[t]*p34(k + c*RING(q, t)); store_TYPE(y+at+i*P, b, l); continue; }
-      if (i < C) {
-        G = load_TYPE(g+at+i*P, b, l);
-        FOR(t, l) { float r = k + c*RING(q, t); W[t] = G[t]*p34(r); U[t] = W[t]*X[t]/r; }
+      float *restrict U = u[i%5], *restrict W = w[i%5], *restrict X = v[i%5];
+      if (!g) { FOR(t, l) y[at+i*P+t] = to_TYPE(X[t]*p34(k + c*RING(q, t))); continue; }
+      if (i < C) FOR(t, l) {
+        float r = k + c*RING(q, t); W[t] = from_TYPE(g[at+i*P+t])*p34(r); U[t] = W[t]*X[t]/r;
       } else memset(U, 0, sizeof u[0]);
       if (o < 0) continue;
-      W = w[o%5]; X = load_TYPE(x+at+o*P, a, l);
-      FOR(t, l) b[t] = W[t] - 1.5f*c*X[t]*RING(u, t);
-      store_TYPE(y+at+o*P, b, l);
+      W = w[o%5]; X = v[o%5];
+      FOR(t, l) y[at+o*P+t] = to_TYPE(W[t] - 1.5f*c*X[t]*RING(u, t));
     }
   }
 }"""
 
 # %% ../../nbs/engine/kernels.ipynb #e9a66ae8
-_NORMS += r"""
-void pixels_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, float k, float c) {
-  float q[C+4], u[C+4], w[C], a[C], b[C], d[C];
-  memset(q, 0, sizeof q); memset(u, 0, sizeof u);
-  FOR(m, n) {
-    const float *X = load_TYPE(x+m*C, a, C);
-    FOR(i, C) q[i+2] = X[i]*X[i];
-    if (!g) { FOR(i, C) b[i] = X[i]*p34(k + c*SUM5(q, i, 1)); store_TYPE(y+m*C, b, C); continue; }
-    const float *G = load_TYPE(g+m*C, d, C);
-    FOR(i, C) { float r = k + c*SUM5(q, i, 1); w[i] = G[i]*p34(r); u[i+2] = w[i]*X[i]/r; }
-    FOR(i, C) b[i] = w[i] - 1.5f*c*X[i]*SUM5(u, i, 1);
-    store_TYPE(y+m*C, b, C);
-  }
-}"""
 _START += r"""
-static inline void box(float *b, float *h, long H, long L, long B) { // b (H+4,L+4B) to sums of 5x5, in place
-  long S = L+4*B;
-  FOR(i, H) { float *R = b+(i+2)*S; FOR(t, L) h[t] = SUM5(R, t, B); memcpy(R, h, L*sizeof *h); }
-  FOR(i, H) { float *R = b+i*S; FOR(t, L) R[t] = SUM5(R, t, S); }
-}"""
+#define LINE static inline void
+LINE squares(const float *restrict v, float *restrict s, long N, long h) { FOR(t, N) s[t] = SQUARES5(v, t, h); }
+LINE sums(const float *restrict u, float *restrict s, long N, long h) { FOR(t, N) s[t] = SUM5(u, t, h); }
+LINE norm(const float *restrict v, const float *restrict s, float *restrict w, long N, long h, float k, float c) {
+  FOR(t, N) w[t] = v[t]*p34(k + c*(s ? s[t] : SQUARES5(v, t, h)));
+}
+LINE products(const float *restrict v, const float *restrict s, float *restrict w, float *restrict u, long N, long h,
+              float k, float c) {
+  FOR(t, N) { float r = k + c*(s ? s[t] : SQUARES5(v, t, h)); w[t] *= p34(r); u[t] = w[t]*v[t]/r; }
+}
+LINE gradient(const float *restrict v, const float *restrict u, float *restrict w, long N, long h, float c) {
+  FOR(t, N) w[t] -= 1.5f*c*v[t]*SUM5(u, t, h);
+}
+"""
 
 # %% ../../nbs/engine/kernels.ipynb #7835477f
 _NORMS += r"""
-static inline void maps_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, long H, long W, long B,
-                             float k, float c) {
-  long L = W*B, S = L+4*B;               // B channels of an image at a time, which lie side by side, as all C do
-  float *b = malloc(((H+4)*S + (3*H+1)*L + 2*B)*sizeof *b), *h = b+(H+4)*S, *r = h+L, *w = r+H*L, *v = w+H*L;
-  float *a = v+H*L, *d = a+B; const float *X, *G;
-  FOR(m, n*(C/B)) {
-    long at = m/(C/B)*H*W*C + m%(C/B)*B;
-    memset(b, 0, (H+4)*S*sizeof *b);
-    FOR(i, H) FOR(j, W) {
-      X = load_TYPE(x+at+(i*W+j)*C, a, B);
-      FOR(t, B) { v[i*L+j*B+t] = X[t]; b[(i+2)*S+(j+2)*B+t] = X[t]*X[t]; }
-    }
-    box(b, h, H, L, B);
-    FOR(i, H) FOR(t, L) r[i*L+t] = k + c*b[i*S+t];
-    FOR(i, H*L) w[i] = p34(r[i]);
-    if (g) {
-      FOR(i, H) FOR(j, W) { G = load_TYPE(g+at+(i*W+j)*C, a, B); FOR(t, B) w[i*L+j*B+t] *= G[t]; }
-      memset(b, 0, (H+4)*S*sizeof *b);
-      FOR(i, H) FOR(t, L) b[(i+2)*S+2*B+t] = w[i*L+t]*v[i*L+t]/r[i*L+t];
-      box(b, h, H, L, B);
-    }
-    FOR(i, H) FOR(j, W) {
-      long q = i*L+j*B; float *s = b+i*S+j*B;
-      if (g) FOR(t, B) d[t] = w[q+t] - 1.5f*c*v[q+t]*s[t]; else FOR(t, B) d[t] = v[q+t]*w[q+t];
-      store_TYPE(y+at+(i*W+j)*C, d, B);
-    }
-  }
+LINE get_TYPE(const TYPE *restrict x, float *restrict v, long R, long row, long J, long seg, long B, long S) {
+  if (B==8) FOR(i, R) FOR(j, J) FOR(t, 8) v[i*S+j*8+t] = from_TYPE(x[i*row+j*seg+t]);
+  else FOR(i, R) FOR(j, J) FOR(t, B) v[i*S+j*B+t] = from_TYPE(x[i*row+j*seg+t]);
+}
+LINE put_TYPE(TYPE *restrict y, const float *restrict w, long R, long row, long J, long seg, long B, long S) {
+  if (B==8) FOR(i, R) FOR(j, J) FOR(t, 8) y[i*row+j*seg+t] = to_TYPE(w[i*S+j*8+t]);
+  else FOR(i, R) FOR(j, J) FOR(t, B) y[i*row+j*seg+t] = to_TYPE(w[i*S+j*B+t]);
+}
+LINE tile_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long at, float *b, long R, long row, long J, long seg, long B,
+               long h, int space, float k, float c) {
+  long S = J*B+2*h, N = R*S-2*h, M = N+4*h;
+  float *v = b+2*h, *w = v+M, *u = w+M, *s = u+M, *q = s+M+2*S;
+  FOR(i, R+1) for (long o = i*S-2*h; o < i*S; o++) v[o] = w[o] = u[o] = 0;
+  get_TYPE(x+at, v, R, row, J, seg, B, S);
+  if (g) get_TYPE(g+at, w, R, row, J, seg, B, S);
+  if (space) {
+    memset(q-2*S, 0, 2*S*sizeof *q); memset(q+N, 0, 2*S*sizeof *q);
+    squares(v, q, N, h); sums(q, s, N, S);
+    if (!g) norm(v, s, w, N, h, k, c);
+    else { products(v, s, w, u, N, h, k, c); sums(u, q, N, h); gradient(v, q, w, N, S, c); }
+  } else if (!g) norm(v, 0, w, N, h, k, c);
+  else { products(v, 0, w, u, N, h, k, c); gradient(v, u, w, N, h, c); }
+  put_TYPE(y+at, w, R, row, J, seg, B, S);
+}
+#define BUFFER(rows, numbers, h) malloc((5*(rows+4)*(numbers+2*h) + 32*h)*sizeof(float))
+void pixels_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, float k, float c) {
+  float *b = BUFFER(16, C, 1);
+  for (long p = 0; p < n; p += 16) tile_TYPE(x, g, y, p*C, b, n-p < 16 ? n-p : 16, C, 1, 0, C, 1, 0, k, c);
   free(b);
 }
 void within_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long H, long W, float k, float c) {
-  maps_TYPE(x, g, y, n, 1, H, W, 1, k, c); }
+  float *b = BUFFER(H, W, 1);
+  FOR(m, n) tile_TYPE(x, g, y, m*H*W, b, H, W, 1, 0, W, 1, 1, k, c);
+  free(b);
+}
 void within_last_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, long H, long W, float k, float c) {
-  maps_TYPE(x, g, y, n, C, H, W, 8, k, c); }
+  float *b = BUFFER(H, 8*W, 8);
+  FOR(m, n*(C/8)) tile_TYPE(x, g, y, m/(C/8)*H*W*C + m%(C/8)*8, b, H, W*C, W, C, 8, 8, 1, k, c);
+  free(b);
+}
 """
 C_SOURCE = _START + _NORMS.replace('TYPE', 'float') + _NORMS.replace('TYPE', 'bf16')
 
