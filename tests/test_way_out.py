@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest, torch
 from PIL import Image
 
+from alexnet_nb import model
 from alexnet_nb.engine import core
 from alexnet_nb.model import AlexNet, save_weights
 from alexnet_nb.tools import commands
@@ -78,7 +79,7 @@ def test_signals(place, monkeypatch, number):
         try: work()
         except BaseException: raise ValueError('odd')
     for f in (work, swallow):
-        monkeypatch.setattr(commands, 'load_weights', f)
+        monkeypatch.setattr(model, 'load_weights', f)
         before = signal.getsignal(number)
         r = call(alexnet_predict, 'net.safetensors', 'picture.png', cwd=place)
         assert r.returncode==128+number and r.stderr=='alexnet_predict: interrupted; nothing half-written is left\n', r
@@ -88,7 +89,7 @@ def test_signals(place, monkeypatch, number):
 def test_our_fault(place, monkeypatch, temp_dir, error):
     "One line, and a file with the traceback; the variable shows it at once"
     def fail(*args): raise error
-    monkeypatch.setattr(commands, 'load_weights', fail)
+    monkeypatch.setattr(model, 'load_weights', fail)
     args = 'net.safetensors', 'picture.png', '--out', 'é.png'
     monkeypatch.delenv('ALEXNET_NB_DEBUG', raising=False)
     r = call(alexnet_predict, *args, cwd=place)
@@ -103,7 +104,7 @@ def test_our_fault(place, monkeypatch, temp_dir, error):
 @pytest.mark.parametrize('error', [MemoryError(), torch.OutOfMemoryError('CUDA out of memory'), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])
 def test_too_little_memory(place, monkeypatch, error):
     def fail(*args): raise error
-    monkeypatch.setattr(commands, 'load_weights', fail)
+    monkeypatch.setattr(model, 'load_weights', fail)
     refused(call(alexnet_predict, 'net.safetensors', 'picture.png', cwd=place), 'out of memory')
 
 def test_broken_library(place, tmp_path):
@@ -172,7 +173,7 @@ def test_many_pictures(place, tmp_path, many):
     for ending in ('csv','json'):
         r = call(alexnet_predict, place/'net.safetensors', *good[:30], *bad, *good[30:], '--views', 1, '--out', f'x.{ending}', cwd=tmp_path)
         refused(r, 'pipe.png: not a regular file', 'folder: Is a directory', 'none.png: No such file', '/dev/zero: not a regular file')
-        assert len(r.stdout.splitlines())==len(good)+2
+        assert len(r.stdout.splitlines())==len(good)+3 # a head, the precision, the file
     with open(tmp_path/'x.csv', encoding='utf-8', newline='') as f: rows = list(csv.DictReader(f))
     found = json.loads((tmp_path/'x.json').read_text(encoding='utf-8'))
     assert [o['image'] for o in rows]==[o['image'] for o in found]==list(map(str, good))

@@ -29,28 +29,16 @@ from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
-import torch
-
-from ..data import Pack, prepare, square
-from ..engine.core import Count, Refusal, Table, check_writable, command, option, progress, reading, write_text
+from ..engine.core import Count, Refusal, Table, Whole, check_writable, command, option, progress
+from ..engine.core import reading, write_text
 from ..engine.demo import CLASSES, demo
-from ..engine.machine import check_compiler, check_memory, choose_precision, core_count
-from ..engine.machine import get_device, keep_memory, parse_time
-from ..engine.parallel import join
 from ..engine.packing import map_ahead
 from ..engine.pictures import opening
-from ..engine.runs import check_choice
-from ..model import AlexNet, get_spec, load_weights, shapes
-from ..results import check_figure_path, evaluate, in_percent, match_classes
-from ..results import predict, save_figure, save_figures, show_top5
-from ..split import columns as split_columns
-from .cards import Card, command_line, describe_devices, device_name
-from ..train import Run, Whole, pick_precision, settings, train
 
 # %% ../../nbs/tools/commands.ipynb #48c53e7b
 def describe_repairs(
-    pack:Pack, # A pack that was just made
-)->list:       # Lines, none if there is nothing to say
+    pack:'Pack', # A pack that was just made
+)->list:         # Lines, none if there is nothing to say
     "What was left out of a pack or repaired, the first five files by name"
     notes = pack.repairs
     if not notes:
@@ -75,6 +63,7 @@ def alexnet_prepare(
     verify:bool=False,# Compare the files of the pack SRC with their checksums, and do nothing else
 ):
     "Make a pack from a data set: squares, mean image, colour PCA, list of repairs"
+    from alexnet_nb.data import Pack, prepare
     if verify:
         pack = Pack(src)
         pack.verify()
@@ -97,6 +86,7 @@ def plan_demo_pack(
     folder:Path, # Where the pictures and the pack go
 ):               # The pack; before it is made, what is known of it
     "The pack that `alexnet_train` uses when it is given none"
+    from alexnet_nb.data import Pack
     path = folder/'demo'
     if path.exists():
         return Pack(path)
@@ -108,6 +98,7 @@ def make_demo_pack(
     folder:Path, # Where the pictures and the pack go
 )->Path:         # The pack; made only if it is not there
     "Draw the pictures, and prepare them"
+    from alexnet_nb.data import prepare
     pictures = folder/'pictures'
     pack = folder/'demo'
     if not pack.exists():
@@ -124,10 +115,10 @@ def _spec_name(cfg):
     return spec if isinstance(spec, str) else spec['name']
 
 def name_run(
-    pack:Pack,  # The data
-    cfg:dict,   # Settings of the training
-    tuned:bool, # Does it start from another network?
-)->Path:        # Folder
+    pack:'Pack',                                                             # The data
+    cfg:dict,                                                                # Settings of the training
+    tuned:bool,                                                              # Does it start from another network?
+)->Path:                                                                     # Folder
     "Where a run goes if nothing else is said"
     name = f'{pack.path.resolve().name}-{_spec_name(cfg)}'
     if tuned:
@@ -144,6 +135,10 @@ def check_network(
     devices=('cpu',),# Where it will work; two for a network in two columns
 ):                   # Raises `Refusal`
     "Refuse a network that cannot be built here"
+    import torch
+    from alexnet_nb.engine.machine import check_memory
+    from alexnet_nb.model import AlexNet, get_spec, shapes
+    from alexnet_nb.split import columns as split_columns
     spec = get_spec(spec)
     rows = shapes(spec, n_classes, width, size)
     weights = sum(o['params'] for o in rows)
@@ -155,11 +150,11 @@ def check_network(
 
 # %% ../../nbs/tools/commands.ipynb #9fa1a535
 def describe_training(
-    pack:Pack,  # The data
-    cfg:dict,   # Settings, from `settings`
-    where:str,  # The devices, in words
-    gpu:bool,   # Is there one among them?
-)->list:        # Lines
+    pack:'Pack', # The data
+    cfg:dict,    # Settings, from `settings`
+    where:str,   # The devices, in words
+    gpu:bool,    # Is there one among them?
+)->list:         # Lines
     "What is going to be trained"
     lines = [str(pack), f"{_spec_name(cfg)}: width {cfg['width']:g}, crops of {cfg['size']} pixels, "
                         f"{cfg['epochs']:g} epochs, batches of {cfg['batch_size']}, {cfg['precision']} on {where}"]
@@ -175,6 +170,9 @@ def plan_training(
     world,      # The processes and devices
 )->tuple:       # Folder of the run, and all settings; raises `Refusal`
     "Check a training before anything is made"
+    from alexnet_nb.data import Pack
+    from alexnet_nb.model import load_weights
+    from alexnet_nb.train import Run, pick_precision, settings
     plan = plan_demo_pack(Path('alexnet_demo')) if pack is None else Pack(pack)
     tuned = given['init_from'] is not None
     if tuned:
@@ -190,14 +188,17 @@ def plan_training(
 
 # %% ../../nbs/tools/commands.ipynb #abf6cf31
 def measure_run(
-    run:Run,       # A finished run
-    pack:Pack,     # Its data
+    run:'Run',     # A finished run
+    pack:'Pack',   # Its data
     device,        # Where to compute
     where:str,     # The devices that trained it, in words
     command:str,   # What was typed
     started:float, # When, seconds since 1970
 )->list:           # Lines
     "Measure a finished run, draw its figures, write its card, and say where everything is"
+    from alexnet_nb.model import load_weights
+    from alexnet_nb.results import evaluate, in_percent, save_figures
+    from alexnet_nb.tools.cards import Card
     model = load_weights(run.path)
     cfg = run.config
     one,ten = evaluate(model, pack, (1,10), device=device, precision=cfg['precision'])
@@ -240,6 +241,11 @@ def alexnet_train(
     workers:Whole=2,       # Threads that read ahead
 ):
     "Train a network, measure it with one and with ten views, draw its learning curve, filters and predictions"
+    from alexnet_nb.data import Pack
+    from alexnet_nb.engine.machine import check_compiler, parse_time
+    from alexnet_nb.engine.parallel import join
+    from alexnet_nb.tools.cards import command_line, describe_devices
+    from alexnet_nb.train import train
     started = time.time()
     typed = command_line()
     parse_time(time_budget)
@@ -286,6 +292,12 @@ def alexnet_eval(
     precision:str='auto', # fp32, tf32 (with a GPU), bf16, or auto: bf16 where the device has instructions for it
 ):
     "Measure top-1 and top-5 error with the centre view and with ten views"
+    from alexnet_nb.data import Pack
+    from alexnet_nb.engine.machine import choose_precision, get_device
+    from alexnet_nb.engine.runs import check_choice
+    from alexnet_nb.model import load_weights
+    from alexnet_nb.results import evaluate, in_percent, match_classes
+    from alexnet_nb.tools.cards import Card, command_line, device_name
     started = time.time()
     device = get_device(device)
     choice = choose_precision(device, precision)
@@ -374,6 +386,7 @@ def check_prediction_paths(
     n:int,    # Images
 )->list:      # Of pictures to write; raises `Refusal`
     "Refuse what cannot be written, before the work begins"
+    from alexnet_nb.results import check_figure_path
     if out.suffix.lower() in _TABLE_WRITERS:
         check_writable(out)
         return []
@@ -384,6 +397,7 @@ def check_prediction_paths(
 
 def _shrink_file(file, side, drawn):
     "A square of a picture, a small picture for the figure, and the reason why there is neither"
+    from alexnet_nb.data import square
     try:
         with reading(file), opening(file) as (picture,_):
             whole = square(picture, side)
@@ -395,6 +409,7 @@ def _shrink_file(file, side, drawn):
 
 def _read_ahead(files, side, drawn):
     "What `_shrink_file` makes of each file, in their order; threads are a few pages ahead"
+    from alexnet_nb.engine.machine import core_count
     with ThreadPoolExecutor(core_count()) as pool:
         try:
             yield from map_ahead(pool, lambda o: (o, *_shrink_file(o, side, drawn)), files, 2*PAGE)
@@ -412,6 +427,9 @@ def alexnet_predict(
     precision:str='auto',                    # fp32, tf32 (with a GPU), bf16, or auto, as suits the device
 ):
     "The five most likely classes of some pictures, as a table and as a picture"
+    from alexnet_nb.engine.machine import choose_precision, get_device, keep_memory
+    from alexnet_nb.model import load_weights
+    from alexnet_nb.results import predict, save_figure, show_top5
     device = get_device(device)
     choice = choose_precision(device, precision)
     if views not in (1,10):
@@ -464,6 +482,7 @@ def alexnet_bench(
     out:str='.',              # Card to write: a file ending in .json, or a folder for bench_WHAT.json
 ):
     "Measure the speed of this package and of its parts against other implementations, in turns, on this machine"
+    from alexnet_nb.tools.cards import command_line
     from alexnet_nb.tools.bench import bench
     bench(what, out, command_line(), device=device, batch_size=batch_size, repeats=repeats, steps=steps,
           threads=threads, width=width, size=size, compile=compile, compile_mode=compile_mode, quick=quick, bf16=bf16,
@@ -521,6 +540,7 @@ def alexnet_reproduce(
     device:str=None,     # cpu, cuda …
 ):
     "Run an experiment of the pages again; what is not given is as the experiment has it"
+    from alexnet_nb.engine.machine import get_device, keep_memory
     from alexnet_nb.tools.experiments import EXPERIMENTS, TRIALS, check_experiment, list_experiments
     if name is None:
         print(list_experiments())
