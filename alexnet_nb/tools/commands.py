@@ -465,8 +465,8 @@ def alexnet_predict(
 # %% ../../nbs/tools/commands.ipynb #1dff6c77
 @command
 def alexnet_bench(
-    what:option('What to measure: train, profile, step, lrn, optimizer, data, feed (default: all)', nargs='*',
-                opt=False)=None,
+    what:option('What to measure: train, profile, step, lrn, optimizer, data, feed, growth (default: all)',
+                nargs='*', opt=False)=None,
     device:str=None,          # cuda, cuda:1, cpu … (default: a GPU if there is one)
     batch_size:int=128,       # Images; the goals are for 128
     repeats:int=10,           # Rounds for whole training, for the data and for the parts of the network
