@@ -140,7 +140,8 @@ def _series_job(o, title, unit, points, works=None, whole=False):
                                 'times as much', 1.15 if o.full else None, place=names[-1]))
         if whole:
             at_all = lambda t, get=get, u=u: _line(xs[-2:], get(t)[-2:], TRAIN)/(60 if u=='s' else 1)
-            ratios.append(Ratio(f'{title}: {what}', at_all, 'minutes' if u=='s' else 'MB', place=f'{TRAIN:,} images, computed'))
+            ratios.append(Ratio(f'{title}: {what}', at_all, 'minutes' if u=='s' else 'MB',
+                                place=f'{TRAIN:,} images, computed'))
     return Job(title, calls, ratios, o.steps)
 
 # %% ../../nbs/tools/bench_growth.ipynb #b71c3920
