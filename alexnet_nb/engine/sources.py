@@ -127,8 +127,8 @@ class Folder:
         if here in above:
             self.refused[rel+'/'] = 'a link to a folder above it'
             return
-        folders,files = self._scan(rel)
-        for name in sorted([*folders, *files]):
+        folders,files = map(set, self._scan(rel))
+        for name in sorted(folders|files):
             path = f'{rel}/{name}'.lstrip('/')
             if name in files:
                 yield path, 0, 0, -1
