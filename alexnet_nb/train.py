@@ -11,6 +11,7 @@ __all__ = ['SCHEDULES', 'SAVE_EVERY', 'SGD2012', 'Schedule', 'predict_views', 'v
 import json, math, os, time, zlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ from .engine.machine import (Choice, arithmetic, check_compiler, choose_precisio
 from .engine.parallel import World, join, share_state, wrap_network
 from .engine.runs import (Recorder, RunFolder, check_choice, check_loss, end_early, load_state_tensors,
                                     locked, make_settings, parse_factors, read_newest, state_tensors)
-from .engine.step import (Observer, errors, evaluating, forward, freeze_group, fused_momentum, mean_scores,
+from .engine.step import (Observer, Replay, errors, evaluating, forward, freeze_group, fused_momentum, mean_scores,
                                     step, update_alike)
 from .model import (SPECS, AlexNet, Spec, explain_plateau, get_spec, inherit,
                               match_donor, open_donor, read_weights, save_weights, shapes)
@@ -317,6 +318,8 @@ class Training:
         self.observer = Observer(model, [l.name for l in spec.layers if 'relu' in l.then.split()], parts, compile)
         self.net = wrap_network(model, world, compile)
         self.send = Sender(world.device)
+        alone = world.device.type=='cuda' and world.size*parts==1 and not compile
+        self.replay = Replay(partial(_take_step, self, self.model, cfg['batch_size'])) if alone else None
         self.step = 0     # steps done
         self.errors = []  # validation error after each epoch
         self.sums = torch.zeros(2, 3, device=world.device) # of loss, errors, images: since the last line, in this epoch
@@ -335,6 +338,12 @@ class Training:
 # %% ../nbs/09_train.ipynb #9ff0018b
 def _sum_of_losses(logits, y): # a process without a share of the batch has read an image that does not count
     return F.cross_entropy(logits[:len(y)], y, reduction='sum')
+
+def _take_step(t, net, n, x, y, observe=None):
+    "A step on the share of this process of a batch of `n` images, and what it adds to the sums"
+    loss,logits = step(net, x, y, t.opt, t.cfg['precision'], _sum_of_losses, t.world.size/n, observe)
+    wrong = errors(logits[:len(y)], y).sum()
+    t.sums += t.world.all_reduce(torch.stack([loss, wrong, torch.full_like(wrong, len(y))]))
 
 def train_step(
     t:Training,      # What is trained
@@ -358,9 +367,10 @@ def train_step(
     y = yb[:mine].to(t.world.device, non_blocking=True)
     net = t.net if n==cfg['batch_size'] or t.world.size>1 else t.model # a smaller batch is not worth compiling for
     t.observer.start(due)
-    loss,logits = step(net, x, y, t.opt, cfg['precision'], _sum_of_losses, t.world.size/n, t.observer.finish)
-    wrong = errors(logits[:mine], y).sum()
-    t.sums += t.world.all_reduce(torch.stack([loss, wrong, torch.full_like(wrong, mine)]))
+    if t.replay and n==cfg['batch_size'] and not due:
+        t.replay([g['lr'] for g in t.opt.param_groups], x, y)
+    else:
+        _take_step(t, net, n, x, y, t.observer.finish)
     t.step += 1
 
 # %% ../nbs/09_train.ipynb #d1c209b1

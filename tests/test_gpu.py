@@ -14,7 +14,7 @@ def place(demo_pack, tmp_path):
     return gpu.Place('', tmp_path/'cards', tmp_path, 'cpu', True, 60., time.monotonic())
 
 @pytest.mark.parametrize('name, card', [('numbers', 'numbers'), ('parts', 'profile_bf16'), ('bench', 'bench_lrn'),
-                                        later('resume', 'resume'), later('drift', 'drift'), later('speed', 'speed_4')])
+                                        later('replay', 'replay'), later('resume', 'resume'), later('drift', 'drift'), later('speed', 'speed_4')])
 def test_piece(place, name, card):
     "A piece works, and leaves a card"
     gpu.run_piece(name, place.out, place.tmp, place.device, place.quick, place.seconds)
