@@ -292,6 +292,7 @@ class Training:
         donor=None,               # Network to start from
         channels_last:bool=None,  # Keep weights, too, in the order of pixels, then channels; as suits the precision
         compile:bool=False,       # Let PyTorch compile the network for full batches
+        replay:bool=False,        # On a GPU, record a step and play it back
     ):
         spec = get_spec(cfg['spec'])
         self.pack = pack
@@ -318,7 +319,7 @@ class Training:
         self.observer = Observer(model, [l.name for l in spec.layers if 'relu' in l.then.split()], parts, compile)
         self.net = wrap_network(model, world, compile)
         self.send = Sender(world.device)
-        alone = world.device.type=='cuda' and world.size*parts==1 and not compile
+        alone = replay and world.device.type=='cuda' and world.size*parts==1 and not compile
         self.replay = Replay(partial(_take_step, self, self.model, cfg['batch_size'])) if alone else None
         self.step = 0     # steps done
         self.errors = []  # validation error after each epoch
