@@ -30,8 +30,8 @@ from .engine.machine import (Choice, arithmetic, check_compiler, choose_precisio
 from .engine.parallel import World, join, share_state, wrap_network
 from .engine.runs import (Recorder, RunFolder, check_choice, check_loss, end_early, load_state_tensors,
                                     locked, make_settings, parse_factors, read_newest, state_tensors)
-from .engine.step import (Observer, Replay, errors, evaluating, forward, freeze_group, fused_momentum, mean_scores,
-                                    step, update_alike)
+from .engine.step import (Observer, Replay, errors, evaluating, forward, freeze_group, fused_momentum,
+                                    mean_scores, step, update_alike)
 from .model import (SPECS, AlexNet, Spec, explain_plateau, get_spec, inherit,
                               match_donor, open_donor, read_weights, save_weights, shapes)
 from .split import columns as split_columns, fit_state, merge_state
