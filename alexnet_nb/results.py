@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Match', 'match_classes', 'compare_names', 'evaluate', 'compare_errors', 'in_percent', 'show_curve', 'show_filters',
-           'predict', 'show_top5', 'top5_pages', 'val_pictures', 'fc7', 'show_neighbours', 'check_figure_path',
-           'save_figure', 'save_figures']
+           'predict', 'compare_precisions', 'show_top5', 'top5_pages', 'val_pictures', 'fc7', 'show_neighbours',
+           'check_figure_path', 'save_figure', 'save_figures']
 
 # %% ../nbs/10_results.ipynb #19a7c753
 from collections import Counter
@@ -21,7 +21,7 @@ from .data import Loader, Pack
 from .engine.core import Refusal, Table, check_writable, new_axes, printable, set_name, writing
 from .engine.lists import ilsvrc_words
 from .engine.machine import arithmetic, choose_precision, keep_memory
-from .engine.step import evaluating
+from .engine.step import errors, evaluating
 from .model import AlexNet
 from .train import Run, predict_views, validate
 
@@ -242,6 +242,27 @@ def predict(
             each = predict_views(model, prepared.augment, torch.cat(batch), views, bs, choice.precision)
             probs.append(each.mean(0).cpu())
     return torch.cat(probs)
+
+# %% ../nbs/10_results.ipynb #b1fe16d7
+def compare_precisions(
+    model:AlexNet,    # The network
+    pack:Pack,        # The data
+    split:str='val',  # 'train', 'val', or 'test' where there is one
+    device:str='cpu', # Where the network is run
+)->dict:              # Percent of the images: errors, another first guess, worse, better; and the noise of such errors
+    "What changes with bf16, for ten views"
+    columns = match_classes(model, pack).columns
+    def guess(precision):
+        probs = predict(model, map(Image.fromarray, pack.images(split)), device=device, precision=precision)
+        return probs if columns is None else probs[:,columns]
+    full,half = guess('fp32'),guess('bf16')
+    y = torch.from_numpy(pack.labels(split)).long()
+    a,b = errors(full, y),errors(half, y)
+    other = full.argmax(1)!=half.argmax(1)
+    shares = {'error in fp32':a, 'error in bf16':b, 'another first guess':other,
+              'worse in bf16':b>a, 'better in bf16':b<a}
+    noise = a.std().item()/len(y)**.5 # standard deviation of an error that is measured on so many images
+    return {k:100*v.float().mean().item() for k,v in shares.items()} | {'sampling noise':100*noise}
 
 # %% ../nbs/10_results.ipynb #2035881f
 def _make_thumbnail(im):

@@ -77,6 +77,10 @@ def test_own_images(demo_pack, tmp_path):
     config = json.loads((tmp_path/'runs/pack-code2012/config.json').read_text())
     choice = choose_precision(get_device())
     assert str(choice) in r.stdout and choice.precision==card['precision']==config['precision'], r.stdout
+    if choice.precision=='bf16': # elsewhere it is slow
+        r = fine(call(alexnet_eval, 'runs/pack-code2012', '--pack', 'pack', '--compare', '--card', 'both.json', cwd=tmp_path))
+        both = json.loads((tmp_path/'both.json').read_text())['value']
+        assert f"{both['error in bf16']:.2f} %" in r.stdout and abs(both['error in bf16']-both['error in fp32'])<=10
     f = next(cls.glob('*.JPEG'))
     r = call(alexnet_predict, 'runs/pack-code2012', f, tmp_path/'none.jpg', cls/'broken ü.jpg', cwd=tmp_path)
     assert f.name in r.stdout and (tmp_path/'predictions.png').exists()

@@ -21,7 +21,7 @@ from ..engine.core import expect_faults
 expect_faults()
 
 # %% ../../nbs/tools/commands.ipynb #9775a2eb
-import csv, io, json, sys, time
+import csv, io, json, statistics, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -290,13 +290,14 @@ def alexnet_eval(
     device:str=None,   # cuda, cuda:1, cpu … (default: a GPU if there is one)
     card:str=None,     # File to write the result card to
     precision:str='auto', # fp32, tf32 (with a GPU), bf16, or auto: bf16 where the device has instructions for it
+    compare:bool=False, # Compare fp32 with bf16 instead: ten views, image by image
 ):
     "Measure top-1 and top-5 error with the centre view and with ten views"
     from alexnet_nb.data import Pack
     from alexnet_nb.engine.machine import choose_precision, get_device
     from alexnet_nb.engine.runs import check_choice
     from alexnet_nb.model import load_weights
-    from alexnet_nb.results import evaluate, in_percent, match_classes
+    from alexnet_nb.results import compare_precisions, evaluate, in_percent, match_classes
     from alexnet_nb.tools.cards import Card, command_line, device_name
     started = time.time()
     device = get_device(device)
@@ -307,11 +308,22 @@ def alexnet_eval(
         check_writable(card)
     pack = Pack(pack)
     check_choice('split', split, pack.counts)
+    def save(name, value, unit, **more):
+        Card(f'{pack.path.name}: {name}', value, unit, pack.counts[split], claim='6', command=command_line(),
+             pack_sha256=pack.sha256, wall_s=time.time()-started, device=device_name(device), **more).save(card)
     models = [load_weights(o) for o in run]
     for name,model in zip(run, models):
         note = match_classes(model, pack).note
         if note:
             print(f'note: {name}: {note}', file=sys.stderr)
+    if compare:
+        found = [compare_precisions(o, pack, split, device) for o in models]
+        print(Table([{'network':name, **{k:f'{v:.2f} %' for k,v in o.items()}} for name,o in zip(run, found)]))
+        if card:
+            means = {k:round(statistics.mean(o[k] for o in found), 3) for k in found[0]}
+            gains = [round(o['error in bf16']-o['error in fp32'], 3) for o in found]
+            save(f'ten views in fp32 and in bf16, {len(run)} networks', means, '% of the images', spread=gains)
+        return
     jobs = [(str(name), [model]) for name,model in zip(run, models)]
     if len(models)>1:
         jobs.append(('average', models))
@@ -322,9 +334,7 @@ def alexnet_eval(
     print(Table(rows))
     print(f'{pack}; errors on {split}, n = {ten["n"]}; {choice}')
     if card: # of the last row: the average, if there are several
-        Card(f'{pack.path.name}: {name}', in_percent(one, ten), '% error', ten['n'], claim='6', command=command_line(),
-             pack_sha256=pack.sha256, wall_s=time.time()-started, device=device_name(device),
-             precision=choice.precision).save(card)
+        save(name, in_percent(one, ten), '% error', precision=choice.precision)
 
 # %% ../../nbs/tools/commands.ipynb #aecbdf23
 @dataclass
