@@ -25,7 +25,6 @@ _START = r"""
 #define FOR(i, n) for (long i = 0; i < (n); i++)
 #define SQ(a) ((a)*(a))
 #define SUM5(b, t, s) (b[(t)-2*(s)] + b[(t)-(s)] + b[t] + b[(t)+(s)] + b[(t)+2*(s)])
-#define SQUARES5(b, t, s) (SQ(b[(t)-2*(s)]) + SQ(b[(t)-(s)]) + SQ(b[t]) + SQ(b[(t)+(s)]) + SQ(b[(t)+2*(s)]))
 #define RING(b, t) (b[0][t] + b[1][t] + b[2][t] + b[3][t] + b[4][t])
 static inline float p34(float r) { float s = 1/sqrtf(r); return s*sqrtf(s); } // r^-3/4
 
@@ -65,14 +64,14 @@ void planes_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, long P, 
 # %% ../../nbs/engine/kernels.ipynb #e9a66ae8
 _START += r"""
 #define LINE static inline void
-LINE squares(const float *restrict v, float *restrict s, long N, long h) { FOR(t, N) s[t] = SQUARES5(v, t, h); }
+LINE squares(const float *restrict v, float *restrict q, long N) { FOR(t, N) q[t] = SQ(v[t]); }
 LINE sums(const float *restrict u, float *restrict s, long N, long h) { FOR(t, N) s[t] = SUM5(u, t, h); }
-LINE norm(const float *restrict v, const float *restrict s, float *restrict w, long N, long h, float k, float c) {
-  FOR(t, N) w[t] = v[t]*p34(k + c*(s ? s[t] : SQUARES5(v, t, h)));
+LINE norm(const float *restrict v, const float *restrict q, float *restrict w, long N, long h, float k, float c) {
+  FOR(t, N) w[t] = v[t]*p34(k + c*SUM5(q, t, h));
 }
-LINE products(const float *restrict v, const float *restrict s, float *restrict w, float *restrict u, long N, long h,
+LINE products(const float *restrict v, const float *restrict q, float *restrict w, float *restrict u, long N, long h,
               float k, float c) {
-  FOR(t, N) { float r = k + c*(s ? s[t] : SQUARES5(v, t, h)); w[t] *= p34(r); u[t] = w[t]*v[t]/r; }
+  FOR(t, N) { float r = k + c*SUM5(q, t, h); w[t] *= p34(r); u[t] = w[t]*v[t]/r; }
 }
 LINE gradient(const float *restrict v, const float *restrict u, float *restrict w, long N, long h, float c) {
   FOR(t, N) w[t] -= 1.5f*c*v[t]*SUM5(u, t, h);
@@ -92,17 +91,21 @@ LINE put_TYPE(TYPE *restrict y, const float *restrict w, long R, long row, long 
 LINE tile_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long at, float *b, long R, long row, long J, long seg, long B,
                long h, int space, float k, float c) {
   long S = J*B+2*h, N = R*S-2*h, M = N+4*h;
-  float *v = b+2*h, *w = v+M, *u = w+M, *s = u+M, *q = s+M+2*S;
+  float *v = b+2*h, *w = v+M, *u = w+M, *q = u+M+2*S, *s = q;
   FOR(i, R+1) for (long o = i*S-2*h; o < i*S; o++) v[o] = w[o] = u[o] = 0;
   get_TYPE(x+at, v, R, row, J, seg, B, S);
   if (g) get_TYPE(g+at, w, R, row, J, seg, B, S);
-  if (space) {
+  squares(v-2*h, u-2*h, M);
+  if (space) {                           // q: sums along the rows, with two empty rows before and after
     memset(q-2*S, 0, 2*S*sizeof *q); memset(q+N, 0, 2*S*sizeof *q);
-    squares(v, q, N, h); sums(q, s, N, S);
-    if (!g) norm(v, s, w, N, h, k, c);
-    else { products(v, s, w, u, N, h, k, c); sums(u, q, N, h); gradient(v, q, w, N, S, c); }
-  } else if (!g) norm(v, 0, w, N, h, k, c);
-  else { products(v, 0, w, u, N, h, k, c); gradient(v, u, w, N, h, c); }
+    sums(u, q, N, h);
+  } else { s = u; u = q; FOR(o, 2*h) u[o-2*h] = u[N+o] = 0; }
+  long d = space ? S : h;                // to the next of the sums, or of the squares
+  if (!g) norm(v, s, w, N, d, k, c);
+  else {
+    products(v, s, w, u, N, d, k, c);
+    if (space) { sums(u, q, N, h); gradient(v, q, w, N, S, c); } else gradient(v, u, w, N, h, c);
+  }
   put_TYPE(y+at, w, R, row, J, seg, B, S);
 }
 #define BUFFER(rows, numbers, h) malloc((5*(rows+4)*(numbers+2*h) + 32*h)*sizeof(float))
