@@ -532,7 +532,7 @@ def alexnet_reproduce(
     pack:option("Folder made by alexnet_prepare; for figure1 CIFAR-10 in any form (else torchvision fetches it)",
                 nargs='?', opt=False)=None,
     folder:str=None,     # Of the series, where runs are kept (default: runs/NAME-PACK; trainings in pairs: runs/PACK)
-    out:str=None,        # The card to write (default: card.json in that folder)
+    out:str=None,        # The card to write (default: card.json in that folder; of trainings in pairs NAME.json)
     only:str=None,       # Variants of which names; figure1: activations; several are separated by commas
     seeds:int=None,      # How many
     lines:str=None,      # Trainings in pairs: file of finished runs (default: nbs/cards/runs/NAME.jsonl of a checkout)
@@ -562,7 +562,7 @@ def alexnet_reproduce(
     if folder is None:
         words = [name] if name not in TRIALS or not pack else [] # trainings in pairs share their runs
         folder = Path('runs', '-'.join(words+[Path(pack).name] if pack else words))
-    card = Path(out or Path(folder)/'card.json')
+    card = Path(out or Path(folder)/(f'{name}.json' if name in TRIALS else 'card.json'))
     check_experiment(name, pack, folder, card, given)
     with keep_memory(get_device(device)):
         EXPERIMENTS[name].run(pack, Path(folder), card, **given)
