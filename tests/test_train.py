@@ -20,7 +20,7 @@ from alexnet_nb.model import AlexNet, get_spec, load_weights, save_weights
 from alexnet_nb.split import columns
 from alexnet_nb.engine.runs import locked
 from alexnet_nb.train import SGD2012, Run, Training, settings, train, train_step
-from conftest import slow
+from conftest import later, slow
 
 small = dict(width=.125, size=56, batch_size=100, epochs=4, precision='fp32', say=lambda s: None)
 
@@ -252,7 +252,7 @@ def test_plateau(long):
     with safe_open(long.path/'best.safetensors', 'pt') as f: step = int(f.metadata()['step'])
     assert step==3*(1+val.index(min(val)))
 
-@pytest.mark.parametrize('at', [(1,), (4,20), (9,18,27), (29,)])
+@pytest.mark.parametrize('at', [later((1,)), (4,20), (9,18,27), later((29,))])
 def test_resumed(pack, long, tmp_path, at):
     "Stopped after some steps, in the middle of an epoch or at its end: all checkpoints and the log are the same"
     for n in at: assert not train(pack, tmp_path/'run', steps=n, **plateau).done
@@ -263,7 +263,7 @@ def test_resumed(pack, long, tmp_path, at):
 
 class Killed(BaseException): pass
 
-@pytest.mark.parametrize('name, call', [('link_file',1), ('link_file',2), ('link_file',5), ('save_weights',3), ('save_weights',11)])
+@pytest.mark.parametrize('name, call', [('link_file',1), later('link_file',2), ('link_file',5), later('save_weights',3), ('save_weights',11)])
 @pytest.mark.parametrize('when', ['before', 'after'])
 def test_killed_between(pack, long, tmp_path, monkeypatch, name, call, when):
     "Killed right before or after a file of the end of an epoch is written"
