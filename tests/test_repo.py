@@ -225,6 +225,18 @@ def test_docments(repo):
     bad = [f'{dotted(p, repo)}.{o}' for p in modules(repo) for o in missing_docs(p.read_text())]
     assert not bad, '\n'.join(bad)
 
+def test_annotations(repo):
+    "What a signature names can be looked up, so that any tool can show it"
+    bad = []
+    for p in modules(repo):
+        mod = importlib.import_module(dotted(p, repo))
+        for o in [getattr(mod, name) for name in mod.__all__]:
+            own = [f for f in vars(o).values() if inspect.isfunction(f)] if inspect.isclass(o) else []
+            for f in filter(inspect.isfunction, [o, *own]):
+                try: inspect.get_annotations(f, eval_str=True)
+                except NameError as e: bad.append(f'{mod.__name__}.{f.__qualname__}: {e}')
+    assert not bad, '\n'.join(bad)
+
 quiet = '''
 import importlib, os, sys
 for o in {others!r}:

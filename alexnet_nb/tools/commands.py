@@ -37,8 +37,8 @@ from ..engine.pictures import opening
 
 # %% ../../nbs/tools/commands.ipynb #48c53e7b
 def describe_repairs(
-    pack:'Pack', # A pack that was just made
-)->list:         # Lines, none if there is nothing to say
+    pack, # A `Pack` that was just made
+)->list:  # Lines, none if there is nothing to say
     "What was left out of a pack or repaired, the first five files by name"
     notes = pack.repairs
     if not notes:
@@ -115,7 +115,7 @@ def _spec_name(cfg):
     return spec if isinstance(spec, str) else spec['name']
 
 def name_run(
-    pack:'Pack',                                                             # The data
+    pack,                                                                    # The data
     cfg:dict,                                                                # Settings of the training
     tuned:bool,                                                              # Does it start from another network?
 )->Path:                                                                     # Folder
@@ -150,7 +150,7 @@ def check_network(
 
 # %% ../../nbs/tools/commands.ipynb #9fa1a535
 def describe_training(
-    pack:'Pack', # The data
+    pack,        # The data, a `Pack`
     cfg:dict,    # Settings, from `settings`
     where:str,   # The devices, in words
     gpu:bool,    # Is there one among them?
@@ -188,8 +188,8 @@ def plan_training(
 
 # %% ../../nbs/tools/commands.ipynb #abf6cf31
 def measure_run(
-    run:'Run',     # A finished run
-    pack:'Pack',   # Its data
+    run,           # A finished `Run`
+    pack,          # Its `Pack`
     device,        # Where to compute
     where:str,     # The devices that trained it, in words
     command:str,   # What was typed
