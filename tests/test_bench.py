@@ -12,7 +12,7 @@ def bench(tmp_path, same_threads):
     (tmp_path/'work').mkdir()
     return lambda *args: fine(call(alexnet_bench, *args, cwd=tmp_path/'work')).stdout
 
-every = 'train profile step lrn optimizer data feed growth'.split()
+every = 'train profile step lrn optimizer data feed growth eval'.split()
 
 @pytest.mark.parametrize('what', [['lrn'], later([])])
 def test_writes_a_card(bench, tmp_path, what):

@@ -18,6 +18,7 @@ from ..engine.runs import check_choice
 from ..engine.timing import run_job, thread_count
 from ..model import SPECS, shapes
 from .bench_data import data_jobs, feed_jobs
+from .bench_eval import eval_jobs
 from .bench_growth import growth_jobs
 from .bench_parts import lrn_jobs, optimizer_jobs
 from .bench_step import EPOCHS, TRAIN, input_size, list_operations, step_jobs, step_table
@@ -34,7 +35,8 @@ MEASURES = { # name: (section of the paper, function of Options, options that it
     'optimizer': ('5', optimizer_jobs, {}),
     'data': ('2', data_jobs, dict(device='cpu', threads=1)),
     'feed': ('5', feed_jobs, dict(device='cpu')),
-    'growth': ('5', growth_jobs, dict(device='cpu'))}
+    'growth': ('5', growth_jobs, dict(device='cpu')),
+    'eval': ('6', eval_jobs, {})}
 
 # %% ../../nbs/tools/bench.ipynb #f83a55dd
 _all_ = ['EPOCHS', 'TRAIN', 'Options', 'bench_table', 'step_table', 'profile_table', 'train_table']

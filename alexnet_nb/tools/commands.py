@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DEMO', 'PAGE', 'describe_repairs', 'alexnet_prepare', 'plan_demo_pack', 'make_demo_pack', 'name_run', 'check_network',
            'describe_training', 'plan_training', 'measure_run', 'alexnet_train', 'alexnet_eval', 'Guess',
-           'list_guesses', 'list_pages', 'check_prediction_paths', 'alexnet_predict', 'alexnet_bench', 'alexnet_doctor',
-           'alexnet_reproduce']
+           'list_guesses', 'list_pages', 'check_prediction_paths', 'decode_ahead', 'alexnet_predict', 'alexnet_bench',
+           'alexnet_doctor', 'alexnet_reproduce']
 
 # %% ../../nbs/tools/commands.ipynb #2464ba0e
 from ..engine.start import expect_interrupts
@@ -417,8 +417,12 @@ def _shrink_file(file, side, drawn):
     except Refusal as e:
         return None, None, str(e)
 
-def _read_ahead(files, side, drawn):
-    "What `_shrink_file` makes of each file, in their order; threads are a few pages ahead"
+def decode_ahead(
+    files:list, # Paths of pictures
+    side:int,   # Of the squares, pixels
+    drawn:bool, # Small pictures, too?
+):              # Yields for each file its name, the square, the small picture, and why there is neither
+    "Squares of some pictures, in their order; threads are a few pages ahead"
     from alexnet_nb.engine.machine import core_count
     with ThreadPoolExecutor(core_count()) as pool:
         try:
@@ -450,7 +454,7 @@ def alexnet_predict(
     names = model.names or [str(i) for i in range(model.n_classes)]
     guesses,bad,written = [],[],[]
     bar = progress(total=len(image), desc='predicting', unit=' pictures')
-    with bar, keep_memory(device), closing(_read_ahead(image, model.side, bool(pages))) as found:
+    with bar, keep_memory(device), closing(decode_ahead(image, model.side, bool(pages))) as found:
         while seen := list(islice(found, PAGE)):
             bad += [why for *_,why in seen if why]
             good = [o for o in seen if not o[-1]]
@@ -475,7 +479,7 @@ def alexnet_predict(
 # %% ../../nbs/tools/commands.ipynb #1dff6c77
 @command
 def alexnet_bench(
-    what:option('What to measure: train, profile, step, lrn, optimizer, data, feed, growth (default: all)',
+    what:option('What to measure: train, profile, step, lrn, optimizer, data, feed, growth, eval (default: all)',
                 nargs='*', opt=False)=None,
     device:str=None,          # cuda, cuda:1, cpu … (default: a GPU if there is one)
     batch_size:int=128,       # Images; the goals are for 128
