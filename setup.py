@@ -18,7 +18,7 @@ setup(
     long_description_content_type='text/markdown',
     python_requires='>='+cfg['min_python'],
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']),
-    package_data={cfg['lib_path']: ['*.txt']},  # the table of classes
+    package_data={cfg['lib_path']: ['*.txt', '*.csv']},  # the table of classes, the log of 2012
     install_requires=cfg['requirements'].split(),
     extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','onnx','parquet','tensorboard')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),

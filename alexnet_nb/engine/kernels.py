@@ -38,9 +38,9 @@ static inline bf16 to_bf16(float x) {    // to the nearest, to even where two ar
 
 # %% ../../nbs/engine/kernels.ipynb #b7a8645f
 _NORMS = r"""
-void planes_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, long P, float k, float c) {
+void planes_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, long H, long W, float k, float c) {
   enum { T = 128 };                      // pixels at a time; q: squares of 5 channels; w = g r^-3/4, u = w x / r
-  float q[5][T], u[5][T], w[5][T], v[5][T];
+  long P = H*W; float q[5][T], u[5][T], w[5][T], v[5][T];
   FOR(m, n) for (long p = 0; p < P; p += T) {
     long l = P-p < T ? P-p : T, at = m*C*P + p;
     memset(q, 0, sizeof q); memset(u, 0, sizeof u);
@@ -109,12 +109,12 @@ LINE tile_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long at, float *b, long R,
   put_TYPE(y+at, w, R, row, J, seg, B, S);
 }
 #define BUFFER(rows, numbers, h) malloc((5*(rows+4)*(numbers+2*h) + 32*h)*sizeof(float))
-void pixels_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, float k, float c) {
+void pixels_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, long H, long W, float k, float c) {
   float *b = BUFFER(16, C, 1);
   for (long p = 0; p < n; p += 16) tile_TYPE(x, g, y, p*C, b, n-p < 16 ? n-p : 16, C, 1, 0, C, 1, 0, k, c);
   free(b);
 }
-void within_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long H, long W, float k, float c) {
+void within_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, long H, long W, float k, float c) {
   float *b = BUFFER(H, W, 1);
   FOR(m, n) tile_TYPE(x, g, y, m*H*W, b, H, W, 1, 0, W, 1, 1, k, c);
   free(b);
@@ -125,7 +125,29 @@ void within_last_TYPE(const TYPE *x, const TYPE *g, TYPE *y, long n, long C, lon
   free(b);
 }
 """
-C_SOURCE = _START + _NORMS.replace('TYPE', 'float') + _NORMS.replace('TYPE', 'bf16')
+
+# %% ../../nbs/engine/kernels.ipynb #1479fdf2
+_IN_SHARES = r"""
+typedef void function(const void *x, const void *g, void *y, long n, long C, long H, long W, float k, float c);
+typedef struct {
+  function *f; const char *x, *g; char *y;
+  long pieces, size, share, next, C, H, W; float k, c; // next: of the pieces that nobody has taken
+} work;
+void take_shares(work *o) {
+  for (;;) {
+    long i = __atomic_fetch_add(&o->next, o->share, __ATOMIC_RELAXED), at = i*o->size;
+    if (i >= o->pieces) return;
+    o->f(o->x+at, o->g ? o->g+at : 0, o->y+at, o->pieces-i < o->share ? o->pieces-i : o->share,
+         o->C, o->H, o->W, o->k, o->c);
+  }
+}"""
+C_SOURCE = _START + _NORMS.replace('TYPE', 'float') + _NORMS.replace('TYPE', 'bf16') + _IN_SHARES
+
+class _Work(ctypes.Structure):
+    "What the threads share, as in C"
+    _fields_ = [*((o, ctypes.c_void_p) for o in 'fxgy'),
+                *((o, ctypes.c_long) for o in ('pieces','size','share','next','C','H','W')),
+                ('k', ctypes.c_float), ('c', ctypes.c_float)]
 
 # %% ../../nbs/engine/kernels.ipynb #9c897503
 def _describe_processor():
@@ -222,25 +244,34 @@ def library(): # None where nothing can be compiled, which is said once, or ALEX
         if os.environ.get('LOCAL_RANK', '0')=='0':
             print(f'LRN: {first_line(e)}; without compiled functions it takes several times as long', file=sys.stderr)
         return None
-    for name,longs in dict(planes=3, pixels=2, within=3, within_last=4).items():
-        for kind in _NUMBERS.values():
-            function = getattr(lib, f'{name}_{kind}')
-            function.argtypes = [ctypes.c_void_p]*3 + [ctypes.c_long]*longs + [ctypes.c_float]*2
-            function.restype = None
+    lib.take_shares.argtypes = [ctypes.POINTER(_Work)]
+    lib.take_shares.restype = None
     return lib
 
 # %% ../../nbs/engine/kernels.ipynb #bc64cbe0
-def _choose_function(x, k, c, groups, within):
-    "The C function for a tensor laid out as `x`, how many pieces it takes, their size in numbers, its other arguments"
+def _choose_function(x, groups, within):
+    "The C function for a tensor laid out as `x`, how many pieces it takes, their size in numbers, and channels in each"
     N,C,H,W = x.shape
     last = not x.is_contiguous()
     if within and last:
-        return 'within_last', N, C*H*W, (C,H,W,k,c)
+        return 'within_last', N, C*H*W, C
     if within:
-        return 'within', N*C, H*W, (H,W,k,c)
+        return 'within', N*C, H*W, 1
     if last:
-        return 'pixels', N*H*W*groups, C//groups, (C//groups,k,c)
-    return 'planes', N*groups, C//groups*H*W, (C//groups,H*W,k,c)
+        return 'pixels', N*H*W*groups, C//groups, C//groups
+    return 'planes', N*groups, C//groups*H*W, C//groups
+
+def _run_in_threads(function, work, n):
+    "Call a C function in `n` threads: those of OpenMP, if PyTorch has it, or they would share the cores with ours"
+    try:
+        start = ctypes.CDLL(None).GOMP_parallel
+    except (AttributeError, OSError, TypeError):
+        threads = [Thread(target=function, args=(work,)) for _ in range(n-1)]
+        for t in threads: t.start()
+        function(work)
+        for t in threads: t.join()
+    else:
+        start(function, ctypes.byref(work), ctypes.c_uint(n), ctypes.c_uint(0))
 
 def normalize_in_c(
     x:torch.Tensor, # (N,C,H,W) responses, float32, bfloat16 or float16, contiguous or channels_last
@@ -254,18 +285,21 @@ def normalize_in_c(
     if x.dtype not in _NUMBERS: # float16
         y = normalize_in_c(x.float(), None if g is None else g.float(), k, c, groups, within)
         return y.to(x.dtype)
-    name,pieces,size,args = _choose_function(x, k, c, groups, within)
+    name,pieces,size,channels = _choose_function(x, groups, within)
     if g is not None:
         layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
         g = g.to(x.dtype).contiguous(memory_format=layout)
     y = torch.empty_like(x)
-    function = getattr(library(), f'{name}_{_NUMBERS[x.dtype]}')
-    share = max(-(-pieces//torch.get_num_threads()), -(-65536//size)) # a thread costs more than a small piece
-    def run(i):
-        pointers = [None if t is None else t.data_ptr()+t.element_size()*i*size for t in (x, g, y)]
-        function(*pointers, min(share, pieces-i), *args)
-    threads = [Thread(target=run, args=(i,)) for i in range(share, pieces, share)]
-    for t in threads: t.start()
-    run(0)
-    for t in threads: t.join()
+    most = torch.get_num_threads()
+    share = max(-(-pieces//(4*most)), -(-16384//size)) # small enough that all end together, and worth a call
+    if name=='pixels':
+        share += -share%16 # tiles begin where they do in one thread, and the sums are the same to the last bit
+    function = ctypes.cast(getattr(library(), f'{name}_{_NUMBERS[x.dtype]}'), ctypes.c_void_p)
+    pointers = [None if t is None else t.data_ptr() for t in (x, g, y)]
+    work = _Work(function, *pointers, pieces, size*x.element_size(), share, 0, channels, *x.shape[2:], k, c)
+    threads = min(most, -(-pieces//share))
+    if threads>1:
+        _run_in_threads(library().take_shares, work, threads)
+    else:
+        library().take_shares(work)
     return y
