@@ -44,6 +44,8 @@ class Variant:
     spec:Spec         # Layers, initial weights, norms, rates
     unit:bool = False # Pixels divided by 58.4, to unit variance, instead of 0..255 minus the mean
     adam:float = 0.   # Learning rate of Adam, instead of the update rule of the paper
+    lr:float = .01    # Learning rate of the update rule
+    bs:int = 128      # Images in a batch
 
 def _change_rows(spec, names, **entries):
     "A spec with other entries in the rows of these names, and the same input for all"
@@ -71,6 +73,23 @@ def _list_starts():
 VARIANTS = {f'0..255: {k}':Variant(spec) for k,spec in _list_starts().items()}
 VARIANTS |= {f'unit: {k}':Variant(spec, unit=True) for k,spec in _list_starts().items()}
 VARIANTS['unit: as printed, Adam 1e-4'] = Variant(VARIANTS['unit: as printed'].spec, unit=True, adam=1e-4)
+
+def _list_public_nets():
+    "A public network that trains with pixels of unit variance, and what is changed in it, by name"
+    paper = VARIANTS['unit: as printed'].spec
+    groups = _change_rows(paper, 'conv1 conv2', then='relu pool') # without norms
+    norms = _change_rows(paper, 'conv2 conv4 conv5', groups=1)
+    neither = _change_rows(groups, 'conv2 conv4 conv5', groups=1)
+    public = replace(neither, inverted=True)
+    return {'public net':                   Variant(public, unit=True),
+            'public net, norms':            Variant(replace(norms, inverted=True), unit=True),
+            'public net, groups':           Variant(replace(groups, inverted=True), unit=True),
+            'public net, halving dropout':  Variant(neither, unit=True),
+            'public net, rate 0.02':        Variant(public, unit=True, lr=.02),
+            'public net, rate 0.005':       Variant(public, unit=True, lr=.005),
+            'public net, batches of 32':    Variant(public, unit=True, bs=32)}
+
+VARIANTS |= {f'unit: {k}':v for k,v in _list_public_nets().items()}
 
 # %% ../../nbs/tools/experiments.ipynb #bb72a561
 def measure_signal(
@@ -134,7 +153,7 @@ def short_run(
     width:float=1.,      # Share of the channels
     size:int=224,        # Side of the input, pixels
     n_classes:int=None,  # Units of fc8; the classes of the pack if not given
-    bs:int=128,          # Images in a batch
+    bs:int=None,         # Images in a batch, if not those of the variant
     device='cpu',        # Where to compute
     tick=lambda: None,   # Called after each step
 )->tuple:                # The signal before the first step, the loss of each step; both end where it is no number
@@ -144,11 +163,11 @@ def short_run(
     if v.adam:
         opt = torch.optim.Adam(model.parameters(), v.adam)
     else:
-        opt = SGD2012(model, .01, .01*v.spec.bias_lr)
+        opt = SGD2012(model, v.lr, v.lr*v.spec.bias_lr)
     torch.manual_seed(mix(seed, 2)) # of dropout
     signal = None
     losses = []
-    for x,y in _iterate_batches(pack, augment, bs, seed):
+    for x,y in _iterate_batches(pack, augment, bs or v.bs, seed):
         if v.unit:
             x = x/58.4
         if signal is None:
