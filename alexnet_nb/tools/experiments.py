@@ -81,13 +81,13 @@ def _list_public_nets():
     norms = _change_rows(paper, 'conv2 conv4 conv5', groups=1)
     neither = _change_rows(groups, 'conv2 conv4 conv5', groups=1)
     public = replace(neither, inverted=True)
-    return {'public net':                   Variant(public, unit=True),
-            'public net, norms':            Variant(replace(norms, inverted=True), unit=True),
-            'public net, groups':           Variant(replace(groups, inverted=True), unit=True),
-            'public net, halving dropout':  Variant(neither, unit=True),
-            'public net, rate 0.02':        Variant(public, unit=True, lr=.02),
-            'public net, rate 0.005':       Variant(public, unit=True, lr=.005),
-            'public net, batches of 32':    Variant(public, unit=True, bs=32)}
+    return {'public net':                       Variant(public, unit=True),
+            'public net with norms':            Variant(replace(norms, inverted=True), unit=True),
+            'public net with groups':           Variant(replace(groups, inverted=True), unit=True),
+            'public net with halving dropout':  Variant(neither, unit=True),
+            'public net at rate 0.02':          Variant(public, unit=True, lr=.02),
+            'public net at rate 0.005':         Variant(public, unit=True, lr=.005),
+            'public net in batches of 32':      Variant(public, unit=True, bs=32)}
 
 VARIANTS |= {f'unit: {k}':v for k,v in _list_public_nets().items()}
 
