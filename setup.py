@@ -20,6 +20,6 @@ setup(
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']),
     package_data={cfg['lib_path']: ['*.txt', '*.csv']},  # the table of classes, the log of 2012
     install_requires=cfg['requirements'].split(),
-    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','onnx','parquet','tensorboard')},
+    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','baselines','onnx','parquet','tensorboard')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]})

@@ -85,6 +85,17 @@ def trials(path):
                 commit=['0123456789'], machine=['here'], versions=[dict(torch='2.9')])
     write_text(path, (json.dumps(line)+'\n')*2)
 
+def tried(): # of a recipe, as a file has it
+    recipe = dict(coder='llc', patches=dict(kind='sift', cells=[4], step=5), words=9, grids=[[1,1]], dims=0)
+    return dict(recipe=recipe, decay=1e-5, top1=60., top5=30., seconds=9.)
+
+def baselines(path):
+    settings = dict(pack='pack', pack_sha256=DIGEST, parts=dict(sift=dict(recipe=tried()['recipe'], decay=1e-5)))
+    line = dict(variant='sparse_coding', seed=0, settings=settings, tried=[tried()], parts=dict(sift=dict(top1=60., top5=30.)),
+                top1=60., top5=30., n=10, right='ffc0', right5='ffc0', seconds=9., date='2026-11-26',
+                commit=['0123456789'], machine=['here'], versions=[dict(torch='2.9')])
+    write_text(path, (json.dumps(line)+'\n')*2)
+
 def text(**kw): return lambda path: write_text(path, json.dumps(kw))
 def said(o): return lambda path: write_text(path, o)
 def copy(name): return lambda path: shutil.copy(v1/name, path)
@@ -94,6 +105,7 @@ EXAMPLES = {
     'CIFAR batch':('data_batch_1', batch),
     'CIFAR-10':('cifar.tar', cifar),
     'SHA256SUMS':('SHA256SUMS', sums),
+    'baselines':('baselines.jsonl', baselines),
     'binaryproto':('mean.binaryproto', binaryproto),
     'caffemodel':('net.caffemodel', caffe),
     'checkpoint':('last.safetensors', copy('unfinished/last.safetensors')),
@@ -124,6 +136,7 @@ EXAMPLES = {
     'table of names':('words.txt', said('n01440764\ttench, Tinca tinca\nn01443537 goldfish\n')),
     'torch':('w.pth', lambda path: torch.save(dict(state_dict=dict(w=torch.ones(3)), epoch=3), path)),
     'training of Figure 1':('relu.pt', training),
+    'trial of a recipe':('tried.json', lambda path: write_text(path, json.dumps([tried()]*2))),
     'trials':('trials.jsonl', trials),
     'weights':('w.safetensors', copy('weights.safetensors')),
 }
