@@ -528,6 +528,7 @@ def train(
     columns:bool=False,       # Split the network over two devices, as in 2012
     deterministic:bool=False, # On a GPU, only algorithms that give the same bits every time; a CPU does that anyway
     wait:bool=False,          # Wait for the end of another training in the same folder, rather than refuse
+    replay:bool=False,        # On a GPU, record a step and play it back
     **choices,                # See settings: spec, width, size, epochs, batch_size, lr, seed, precision, init_from …
 )->Run:                       # Raises `Refusal` if the loss is not a number, `Stopped` after Ctrl-C
     "Train a network on a pack, or go on with it"
@@ -546,7 +547,7 @@ def train(
             check_compiler(world.device)
         world.run_on_rank0(lambda: Run(run, cfg, make=False))
         with explain_errors(*kind):
-            t = Training(pack, cfg, world, donor, channels_last, compile)
+            t = Training(pack, cfg, world, donor, channels_last, compile, replay)
         folder = world.run_on_rank0(lambda: Run(run, cfg))
         if world.run_on_rank0(lambda: _is_done(folder)):
             return folder

@@ -1,6 +1,7 @@
 """What only a GPU can show, in one command: are its numbers right, does it go on bit by bit, how fast is it, and why
 
 python -m tests.gpu --out DIR [--minutes 12] [--only PIECE,…] [--device cuda] [--quick] [--tar]
+python -m tests.gpu --out DIR --only series --rows all --jobs 6 --minutes 14
 
 It needs PyTorch, this folder and the requirements of the package, and neither nbdev nor a network. Each piece is a
 process with a limit of its own. Pieces that compare numbers run side by side, those that measure time one after the
@@ -30,6 +31,8 @@ class Place:
     quick:bool     # Small networks and few steps, to see whether all of this works
     seconds:float  # That the piece should take
     start:float    # When it began
+    rows:str = ''  # Of the experiments, for `series`: names with commas between, or all
+    jobs:int = 6   # Trainings at once
 
     @property
     def width(self): return .125 if self.quick else 1.
@@ -785,24 +788,78 @@ def doctor(p):
     p.keep('forecast', hours, 'hours for 90 epochs, computed', 1)
     return report.verdict
 
+# --- Experiments
+
+def make_photographs(p):
+    "The pack of 100 classes of tiny-imagenet, from the archives in ALEXNET_NB_DATA or shared/data"
+    from alexnet_nb.data import prepare
+    archives = Path(os.environ.get('ALEXNET_NB_DATA', root/'shared/data'))
+    parts,whole = p.tmp/'parts',p.tmp/'tiny-imagenet-100'
+    parts.mkdir()
+    whole.mkdir()
+    for name in ('tiny-imagenet-25', 'tiny-imagenet-75'):
+        subprocess.run(['tar', '-xf', archives/f'{name}.tar.xz', '-C', parts], check=True)
+        words = (parts/name/'words.txt').read_text(encoding='utf-8')
+        with open(whole/'words.txt', 'a', encoding='utf-8') as f: f.write(words)
+        for split in ('train', 'val'):
+            (whole/split).mkdir(exist_ok=True)
+            for o in (parts/name/split).iterdir(): (whole/split/o.name).symlink_to(o)
+    return prepare(whole, p.tmp/'tiny100', size=110).path
+
+def train_rows(words):
+    "Train for some rows of the experiments, in this process and others"
+    from alexnet_nb.data import Pack
+    from alexnet_nb.tools.experiments import choose_rows
+    from alexnet_nb.tools.trials import run_rows
+    from alexnet_nb.train import train
+    told = json.loads(words)
+    pack,rows,folder = Pack(told['pack']),choose_rows(told['rows']),Path(told['tmp'])/'trials'
+    small = dict(width=.125, size=56, epochs=1, batch_size=32, lr=.01, schedule='short', precision='fp32')
+    if told['quick']: rows = [replace(o, base=small, seeds=1) for o in rows]
+    replay = told['device']!='cpu'
+    if replay: # whole trainings have met no GPU with it before
+        try: train(pack, folder/'probe', told['device'], replay=True, steps=150, say=print, **rows[0].base)
+        except Exception:
+            print(f'without replay:\n{traceback.format_exc(limit=-4)}', flush=True)
+            replay = False
+    files = {o.name:Path(told['out'])/f'{o.name}.jsonl' for o in rows}
+    run_rows(rows, pack, folder, files, device=told['device'], say=partial(print, flush=True), jobs=told['jobs'],
+             replay=replay)
+
+def series(p):
+    "Trainings for rows of the experiments until the time is over: a line for each that is finished"
+    pack = p.small if p.quick else make_photographs(p)
+    print(f'pack after {time.monotonic()-p.start:.0f} s', flush=True)
+    told = dict(rows=p.rows or 'all', pack=str(pack), tmp=str(p.tmp), out=str(p.out), device=p.device, jobs=p.jobs,
+                quick=p.quick)
+    code = 'import sys; from tests.gpu import train_rows; train_rows(sys.argv[1])'
+    process = subprocess.Popen([sys.executable, '-c', code, json.dumps(told)], cwd=root)
+    code = 'the time is over'
+    try: code = process.wait(max(1, p.left()-10))
+    except subprocess.TimeoutExpired: process.kill() # the trainings see that it is gone, and end
+    lines = sum(len(o.read_text(encoding='utf-8').splitlines()) for o in p.out.glob('*.jsonl'))
+    print(f'{lines} lines, with those that several rows share', flush=True)
+    assert lines and code in (0, 'the time is over'), code
+    return f'{lines} lines; {code or "all trained"}'
+
 # --- All of it
 
 SIDE_BY_SIDE = dict(data=make_data, replay=replay, resume=resume, numbers=numbers, cells=cells, smoke=smoke,
                     suite=suite)
-ALONE = dict(drift=drift, parts=parts, speed=speed, doctor=doctor, bench=bench)
-WEIGHTS = dict(drift=2, parts=3, speed=4, doctor=1.5, bench=2) # of the time that is left
+ALONE = dict(drift=drift, parts=parts, speed=speed, doctor=doctor, bench=bench, series=series) # series: if asked for
+WEIGHTS = dict(drift=2, parts=3, speed=4, doctor=1.5, bench=2, series=20) # of the time that is left
 PIECES = SIDE_BY_SIDE | ALONE
 
-def run_piece(name, out, tmp, device, quick, seconds):
+def run_piece(name, out, tmp, device, quick, seconds, **kw):
     "One piece, in this process: what there is to say of it"
-    place = Place(name, Path(out), Path(tmp), device, quick, seconds, time.monotonic())
+    place = Place(name, Path(out), Path(tmp), device, quick, seconds, time.monotonic(), **kw)
     return PIECES[name](place)
 
 class Started:
     "A piece in a process of its own"
-    def __init__(self, name, out, tmp, device, quick, seconds):
+    def __init__(self, name, out, tmp, device, quick, seconds, rows, jobs):
         words = [sys.executable, '-m', 'tests.gpu', '--piece', name, '--out', out, '--tmp', tmp, '--device', device,
-                 '--seconds', seconds]
+                 '--seconds', seconds, '--rows', rows, '--jobs', jobs]
         self.name,self.begin = name,time.monotonic()
         self.said = tempfile.TemporaryFile()
         env = {**os.environ, 'PYTHONPATH':os.pathsep.join([str(root), os.environ.get('PYTHONPATH', '')]),
@@ -827,7 +884,7 @@ class Started:
 def pack_up(folder, out):
     "All cards in one file, replaced when it is whole"
     with tarfile.open(out/'gpu.tar.partial', 'w') as t:
-        for path in sorted(folder.glob('*.json')): t.add(path, path.name)
+        for path in sorted(folder.glob('*.json*')): t.add(path, path.name)
     (out/'gpu.tar.partial').replace(out/'gpu.tar')
 
 def finish(piece, whole, log, tell):
@@ -849,14 +906,16 @@ def main():
     cli.add_argument('--device', default='cuda')
     cli.add_argument('--quick', action='store_true')
     cli.add_argument('--tar', action='store_true')
+    cli.add_argument('--rows', default='all', help='of the experiments, for the piece series')
+    cli.add_argument('--jobs', type=int, default=6, help='trainings at once, for the piece series')
     cli.add_argument('--piece', help=argparse.SUPPRESS)
     cli.add_argument('--tmp', help=argparse.SUPPRESS)
     cli.add_argument('--seconds', type=float, help=argparse.SUPPRESS)
     a = cli.parse_args()
     if a.piece:
-        print(run_piece(a.piece, a.out, a.tmp, a.device, a.quick, a.seconds))
+        print(run_piece(a.piece, a.out, a.tmp, a.device, a.quick, a.seconds, rows=a.rows, jobs=a.jobs))
         return 0
-    wanted = a.only.split(',') if a.only else list(PIECES)
+    wanted = a.only.split(',') if a.only else [o for o in PIECES if o!='series']
     unknown = set(wanted)-set(PIECES)
     if unknown: cli.error(f'unknown: {unknown}')
     end = time.monotonic()+60*a.minutes
@@ -873,12 +932,12 @@ def main():
             if a.tar: pack_up(cards, a.out)
         alone = [k for k in ALONE if k in wanted]
         limit = 60*a.minutes*(.4 if alone else 1)
-        together = {'data', *wanted} & set(SIDE_BY_SIDE)
+        together = ({'data', *wanted} if a.quick or wanted!=['series'] else set(wanted)) & set(SIDE_BY_SIDE)
         one_by_one = a.device=='cpu' # few cores, and each piece takes them all
         pieces = []
         for name in SIDE_BY_SIDE:
             if name not in together: continue
-            piece = Started(name, cards, tmp, a.device, a.quick, limit-10)
+            piece = Started(name, cards, tmp, a.device, a.quick, limit-10, a.rows, a.jobs)
             if one_by_one: done(piece, piece.wait(limit))
             else: pieces.append(piece)
         until = time.monotonic()+limit
@@ -895,7 +954,7 @@ def main():
                 tell(f'{name}: left out, the time is over')
                 continue
             share = left*WEIGHTS[name]/sum(WEIGHTS[o] for o in alone[i:])
-            piece = Started(name, cards, tmp, a.device, a.quick, share)
+            piece = Started(name, cards, tmp, a.device, a.quick, share, a.rows, a.jobs)
             done(piece, piece.wait(min(left, share*1.2+15)))
     tell(f"failed: {', '.join(bad)}" if bad else 'all is well')
     return int(bool(bad))

@@ -532,14 +532,16 @@ def alexnet_doctor(
 # %% ../../nbs/tools/commands.ipynb #05861d37
 @command
 def alexnet_reproduce(
-    name:option('Experiment; without it, all are listed', nargs='?', opt=False)=None,
+    name:option('Experiment, or several with commas, or all; without it, they are listed', nargs='?', opt=False)=None,
     pack:option("Folder made by alexnet_prepare; for figure1 CIFAR-10 in any form (else torchvision fetches it)",
                 nargs='?', opt=False)=None,
     folder:str=None,     # Of the series, where runs are kept (default: runs/NAME-PACK; trainings in pairs: runs/PACK)
-    out:str=None,        # The card to write (default: card.json in that folder; of trainings in pairs NAME.json)
+    out:str=None,        # The card to write, or the folder for several (default: card.json or NAME.json in that folder)
     only:str=None,       # Variants of which names; figure1: activations; several are separated by commas
     seeds:int=None,      # How many
-    lines:str=None,      # Trainings in pairs: file of finished runs (default: nbs/cards/runs/NAME.jsonl of a checkout)
+    lines:str=None,      # Trainings in pairs: file of finished runs (of several experiments: their folder)
+    jobs:int=None,       # Trainings in pairs: how many at once (default: one per core where networks are small)
+    first:str=None,      # pretrain: folder of the pack that is trained on first
     recompute:bool=False, # Trainings in pairs: only compute the card, from the finished runs
     steps:int=None,      # autopsy: of each run, at most
     max_epochs:int=None, # figure1: of each run (default: 60)
@@ -548,24 +550,33 @@ def alexnet_reproduce(
     std1:float=None,     # figure1: standard deviation of the initial weights of conv1 (default: 0.0001)
     precision:str=None,  # figure1: fp32 or bf16
     ways:bool=None,      # figure1: also time a step in both precisions, with and without channels_last and compiled
-    width:float=None,    # autopsy: share of the channels
-    size:int=None,       # autopsy: side of the input, pixels
+    width:float=None,    # autopsy, full: share of the channels
+    size:int=None,       # autopsy, full: side of the input, pixels
+    epochs:float=None,   # full: passes over the training images (default: 40)
     n_classes:int=None,  # autopsy: units of fc8; more than the pack has classes if you like
     device:str=None,     # cpu, cuda …
 ):
     "Run an experiment of the pages again; what is not given is as the experiment has it"
     from alexnet_nb.engine.machine import get_device, keep_memory
-    from alexnet_nb.tools.experiments import EXPERIMENTS, TRIALS, check_experiment, list_experiments
+    from alexnet_nb.tools.experiments import EXPERIMENTS, TRIALS, check_experiment, choose_rows, list_experiments
+    from alexnet_nb.tools.experiments import run_several
     if name is None:
         print(list_experiments())
         return
     options = dict(only=only, seeds=seeds, steps=steps, width=width, size=size, n_classes=n_classes, device=device,
                    max_epochs=max_epochs, lr=lr, variant=variant, std1=std1, precision=precision, ways=ways or None,
-                   lines=lines, recompute=recompute or None)
+                   lines=lines, recompute=recompute or None, jobs=jobs, first=first,
+                   epochs=epochs)
     given = {k:v for k,v in options.items() if v is not None}
+    several = choose_rows(name) if name=='all' or ',' in name else []
     if folder is None:
-        words = [name] if name not in TRIALS or not pack else [] # trainings in pairs share their runs
+        words = [name] if not several and name not in TRIALS or not pack else [] # trainings in pairs share their runs
         folder = Path('runs', '-'.join(words+[Path(pack).name] if pack else words))
+    if several:
+        odd = given.keys()-{'lines', 'seeds', 'device', 'jobs', 'recompute'}
+        if odd:
+            raise Refusal(f'--{min(odd)}: is for one experiment at a time')
+        return run_several(several, pack, folder, out, **given)
     card = Path(out or Path(folder)/(f'{name}.json' if name in TRIALS else 'card.json'))
     check_experiment(name, pack, folder, card, given)
     with keep_memory(get_device(device)):

@@ -6,10 +6,12 @@
 __all__ = ['VARIANTS', 'Times', 'BASE', 'NETWORKS', 'TRIALS', 'EXPERIMENTS', 'Variant', 'measure_signal', 'smooth',
            'find_plateau', 'short_run', 'Signal', 'FinishedRun', 'Series', 'read_series', 'check_autopsy', 'autopsy',
            'summarize', 'measure_autopsy', 'describe_autopsy', 'check_figure1', 'measure_figure1', 'describe_figure1',
-           'list_comparisons', 'Experiment', 'list_experiments', 'list_options', 'check_options', 'check_experiment']
+           'list_confusions', 'check_full', 'measure_full', 'describe_full', 'list_comparisons', 'Experiment',
+           'list_experiments', 'list_options', 'choose_rows', 'run_several', 'check_options', 'check_experiment']
 
 # %% ../../nbs/tools/experiments.ipynb #6a3b6d19
 import json, math, sys, time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,25 +19,27 @@ from inspect import signature
 from pathlib import Path
 from typing import Annotated, TypedDict
 
-import torch
+import numpy as np, torch
 import torch.nn.functional as F
 from msgspec import Meta
 
 from ..augment import CAFFE, Augment
 from ..data import Loader, Pack
-from ..engine.core import Count, Number, Refusal, Sha256, Table, check_writable, checked, mix
+from ..engine.core import Count, Number, Refusal, Sha256, Table, check_writable, checked, mix, sha256_file
 from ..engine.core import parse_json, printable, progress, read_text, reader, reading, require, write_text
 from ..engine.locks import lock_folder
 from ..engine.machine import check_compiler, get_device
 from ..engine.runs import check_choice
 from ..engine.step import step
-from ..model import SPECS, AlexNet, Spec, shapes
+from ..model import SPECS, AlexNet, Spec, load_weights, shapes
 from ..relu import ACTIVATIONS, RATES, Setting, cifar10, collect_curves, compute_values, figure1, time_steps
+from ..results import save_figure, save_figures, show_neighbours
 from ..split import apply_layer
 from .cards import Card, command_line, device_name
 from .trials import Comparison, Trials, check_series, choose_lines, describe_series, find_lines
-from .trials import measure_series, read_trials
-from ..train import SGD2012
+from .trials import choose_jobs, measure_network, measure_series, measure_training
+from .trials import read_trials, run_rows
+from ..train import SGD2012, settings, train
 
 # %% ../../nbs/tools/experiments.ipynb #3b7d1ee8
 @dataclass(frozen=True)
@@ -454,6 +458,77 @@ def describe_figure1(
             lines.append(f"tanh / relu, {k}: {o['ratio']:.2f} (95 % interval {o['low']:.2f} to {o['high']:.2f})")
     return '\n'.join(lines)
 
+# %% ../../nbs/tools/experiments.ipynb #fc842147
+def list_confusions(
+    p:torch.Tensor, # (N,C) probabilities
+    y:torch.Tensor, # (N,) classes
+    names:list,     # Of the classes
+    n:int=10,       # How many
+)->list:            # Of dicts: image of, taken for, times
+    "The classes that are most often taken for another"
+    pairs = Counter(zip(y.tolist(), p.argmax(1).tolist()))
+    wrong = [(times, a, b) for (a,b),times in pairs.items() if a!=b]
+    return [{'image of':names[a], 'taken for':names[b], 'times':times} for times,a,b in sorted(wrong, reverse=True)[:n]]
+
+@checked
+def check_full(
+    pack:str|Path,        # As for `measure_full`
+    width:float=1.,       # The same
+    size:int=None,        # The same
+    epochs:float=40.,     # The same
+    device:str=None,      # The same
+)->tuple:                 # The pack, the device, choices for `settings`; raises `Refusal`
+    "Refuse what cannot be trained, before anything is begun"
+    if not pack:
+        raise Refusal('PACK is missing; full needs a pack')
+    data = Pack(pack)
+    device = get_device(device)
+    choices = dict(spec='code2012', width=width, size=size, epochs=epochs, schedule='log2012')
+    settings(data, gpu=device.type=='cuda', **choices)
+    return data, device, choices
+
+def measure_full(
+    pack:str|Path,        # Folder of the pack
+    folder:str|Path,      # Where the run is kept
+    width:float=1.,       # Share of the channels
+    size:int=None,        # Side of the input, pixels; 7/8 of the pack's, on a CPU at most 112
+    epochs:float=40.,     # Passes over the training images
+    device:str=None,      # cpu, cuda …
+)->Card:                  # Also curve.png, filters.png, top5.png, neighbours.png in folder/full
+    "Train the network of 2012 once, or go on with it, and look at it from all sides"
+    data,device,choices = check_full(pack, width, size, epochs, device)
+    run = train(data, Path(folder)/'full', str(device), **choices)
+    model = load_weights(run.path)
+    found = measure_network(model, data, device, keep=run.path/'ten_views')
+    p = torch.from_numpy(np.fromfile(run.path/'ten_views', '<f4').reshape(found['n'], -1))
+    start = time.time()
+    training = measure_training(model, data, device, data.counts['train'])
+    seconds = time.time()-start
+    save_figures(run, model.cpu(), data)
+    save_figure(show_neighbours(model, data, limit=data.counts['train']), run.path/'neighbours.png')
+    names = {'top-1 (10 views)':'top1_ten', 'top-5 (10 views)':'top5_ten', 'top-1 (centre)':'top1',
+             'top-5 (centre)':'top5'}
+    value = {name:round(100*found[k], 3) for name,k in names.items()}
+    value |= {'top-1, training images':round(100*training['top1_train'], 3)}
+    value |= {f'same class, six nearest in {k}':round(100*o, 3) for k,o in training['nearest'].items()}
+    value |= {'weights and biases':sum(o.numel() for o in model.parameters()),
+              'seconds to pass all training images and find the neighbours':round(seconds, 1)}
+    confusions = list_confusions(p, torch.from_numpy(data.labels('val')), data.names)
+    cfg = run.config
+    return Card(f"full: {cfg['pack']}, width {cfg['width']:g}, {cfg['size']} px, {cfg['epochs']:g} epochs", value,
+                '% error, or as named', found['n'], claim='6', seeds=[cfg['seed']], pack_sha256=data.sha256,
+                spread=dict(confusions=confusions, sha256=sha256_file(run.path/'model.safetensors')),
+                device=device_name(device), precision=cfg['precision'])
+
+def describe_full(
+    card:Card,    # From `measure_full`
+    options:dict, # That it was made with
+)->str:
+    "The result in words"
+    lines = [f'{k}: {v:,}' for k,v in card.value.items()]
+    lines += [f"{o['times']} of {o['image of']} taken for {o['taken for']}" for o in card.spread['confusions']]
+    return '\n'.join(lines)
+
 # %% ../../nbs/tools/experiments.ipynb #9f1c7eb4
 BASE = dict(spec='code2012', width=.375, size=96, epochs=24, batch_size=128, lr=.01, schedule='log2012',
             precision='bf16')
@@ -497,6 +572,12 @@ TRIALS = {o.name:o for o in (
     Trials('views', '4.1', 'Ten views are better than the centre', _from_base(),
            (Comparison('base', 'base', -1, than='top-1, centre', printed='39.0 to 37.5', logged='39.02 to 37.47'),
             Comparison('base', 'base', -1, 'top-5, ten views', than='top-5, centre')), _small, 15, BASE),
+    Trials('ensemble', '6', 'The mean of several networks is better than one',
+           dict(base={}, two={}, three={}, five={}),
+           (Comparison('five', 'base', -1, printed='40.7 to 38.1'),
+            Comparison('five', 'base', -1, 'top-5, ten views', printed='18.2 to 16.4'),
+            Comparison('three', 'base', -1), Comparison('two', 'base', -1)), _small, 15, BASE,
+           means=dict(two=(('base',2),), three=(('base',3),), five=(('base',5),))),
     Trials('lrn', '3.3', 'Response normalization reduces the errors', _from_base('no_lrn', 'lrn_conv1', 'lrn_conv2'),
            (_with('no_lrn', -1, printed='-1.4', logged='-1.37'),
             _with('no_lrn', -1, 'top-5, ten views', printed='-1.2', logged='-1.15'), _with('lrn_conv2', -1),
@@ -540,6 +621,29 @@ TRIALS |= {o.name:o for o in (
     Trials('depth', '7', 'Removing any middle layer loses about 2 %', _from_base('no_conv3', 'no_conv4'),
            (_with('no_conv3', -1, printed='about -2'), _with('no_conv4', -1, printed='about -2')),
            _small, 15, BASE, 3))}
+
+# %% ../../nbs/tools/experiments.ipynb #e4ffacad
+_tune = dict(spec='conv6', lr=.001, rates=dict(conv1=.1, fc8=10.)) # as in the log of 146-2012-2011
+_both = 'the pack of 25 classes, and that of the 75 others as --first'
+
+TRIALS |= {o.name:o for o in (
+    Trials('pretrain', '6', 'A network that was first trained on other classes is better',
+           dict(plain={}, scratch=dict(spec='conv6'), pretrained=_tune, five={}, seven={}),
+           (Comparison('pretrained', 'plain', -1, printed='40.7 to 39.0', logged='-1.67'),
+            Comparison('pretrained', 'plain', -1, 'top-5, ten views', printed='18.2 to 16.6', logged='-1.59'),
+            Comparison('pretrained', 'scratch', -1),
+            Comparison('seven', 'five', -1, printed='38.1 to 36.7'),
+            Comparison('seven', 'five', -1, 'top-5, ten views', printed='16.4 to 15.4')), _both, 12, BASE,
+           means=dict(five=(('plain',5),), seven=(('plain',5), ('pretrained',2))),
+           start=dict(pretrained=dict(spec='conv6'))),
+    Trials('specialise', '6.1', 'One column learns colours, the other does not',
+           dict(base={}, one_column_equal=dict(spec=NETWORKS['one_column_equal'])),
+           (_with('one_column_equal', 1, 'share of runs whose halves of conv1 differ', printed='every run'),
+            _with('one_column_equal', 1, 'saturation of conv1: difference of the halves')), _small, 15, BASE,
+           adds=('saturation',)),
+    Trials('neighbours', '6.1', 'Images that are near in fc7 are of the same kind, more than those near in pixels',
+           dict(base={}), (_with('base', 1, 'same class, six nearest in fc7', than='same class, six nearest in pixels',
+           printed='semantically similar'),), _small, 15, BASE, adds=('nearest',)))}
 
 def list_comparisons()->Table: # A row for each comparison of each claim
     "What is compared, and what is known of it"
@@ -632,6 +736,11 @@ EXPERIMENTS = {o.name:o for o in (
 
 EXPERIMENTS |= {o.name:_make_experiment(o) for o in TRIALS.values()}
 
+EXPERIMENTS['full'] = Experiment(
+    'full', '–', 'The network of 2012 in its full width, once', {'code2012':SPECS['code2012']},
+    'the pack of 100 classes', 'about three hours on two cores', check_full, measure_full, describe_full,
+    _read_options(measure_full), partial(_count_cards, 'full'))
+
 # %% ../../nbs/tools/experiments.ipynb #029f4c8a
 def list_experiments()->Table: # A row for each experiment
     "What alexnet_reproduce can measure"
@@ -640,7 +749,7 @@ def list_experiments()->Table: # A row for each experiment
 
 def list_options()->Table: # A row for each option, a column for each experiment, and one for all trainings in pairs
     "Options of the experiments, with their defaults"
-    columns = {k:o for k,o in EXPERIMENTS.items() if k not in TRIALS}
+    columns = {k:EXPERIMENTS[k] for k in ('figure1', 'autopsy', 'full')}
     columns['trainings in pairs'] = EXPERIMENTS['bf16']
     names = dict.fromkeys(k for o in columns.values() for k in o.options)
     def show(o, k):
@@ -651,6 +760,48 @@ def list_options()->Table: # A row for each option, a column for each experiment
             return 'as it fits'
         return str(default) or 'all'
     return Table([{'option':k, **{head:show(o, k) for head,o in columns.items()}} for k in names])
+
+# %% ../../nbs/tools/experiments.ipynb #a37b9696
+def choose_rows(
+    name:str, # Names with commas between, or all
+)->list:      # Of `Trials`; raises `Refusal`
+    "Several claims that trainings in pairs can test"
+    if name=='all':
+        return [o for o in TRIALS.values() if o.needs==_small]
+    names = [o.strip() for o in name.split(',')]
+    for o in names:
+        check_choice('experiment', o, TRIALS)
+    return [TRIALS[o] for o in dict.fromkeys(names)]
+
+def run_several(
+    rows:list,             # From `choose_rows`
+    pack:str|Path,         # Folder of the pack
+    folder:str|Path,       # Where the folders of the runs are
+    out:str|Path=None,     # Folder for the cards; that of the runs
+    lines:str|Path=None,   # Folder for the files of finished runs; nbs/cards/runs of a checkout
+    seeds:int=None,        # How many, from 0; those of each claim
+    device:str=None,       # cpu, cuda …
+    jobs:int=None,         # Trials at once; as many as the machine pays for
+    recompute:bool=False,  # Only compute the cards, of the claims that have lines
+    *,
+    replay:bool=False,     # On a GPU, record a step and play it back
+):                         # Raises `Refusal`
+    "Run the trainings of several claims, each once, and write a card for each claim"
+    cards = {o.name:Path(out or folder)/f'{o.name}.json' for o in rows}
+    files = {o.name:Path(lines)/f'{o.name}.jsonl' if lines else find_lines(o.name, folder) for o in rows}
+    given = dict(seeds=seeds, device=device, jobs=jobs, recompute=recompute)
+    for row in rows:
+        check_experiment(row.name, pack, folder, cards[row.name], given)
+        check_writable(files[row.name])
+    if not recompute:
+        device = get_device(device)
+        jobs = jobs or choose_jobs(device, max(o.base['width'] for o in rows))
+        with lock_folder(folder, 'experiment'):
+            run_rows(rows, Pack(pack), folder, files, seeds, device=device, jobs=jobs, replay=replay)
+    for row in rows:
+        if files[row.name].exists():
+            print(f'{row.name}: {row.claim}')
+            EXPERIMENTS[row.name].run(pack, folder, cards[row.name], lines=str(files[row.name]), recompute=True)
 
 # %% ../../nbs/tools/experiments.ipynb #08918161
 def check_options(
