@@ -359,7 +359,7 @@ def _as_written(value):
     "A setting as config.json has it"
     return json.loads(json.dumps(asdict(value))) if isinstance(value, Spec) else value
 
-def _find_kind(line): return line.get('device', 'cpu').partition(':')[0]
+def _read_kind(line): return line.get('device', 'cpu').partition(':')[0]
 
 def _find_fitting(row, lines, pack_sha256):
     "The lines that were made with the settings of a claim: {(variant, seed, kind of processor): line}"
@@ -370,7 +370,7 @@ def _find_fitting(row, lines, pack_sha256):
         fits = wanted is not None and all(cfg.get(k)==_as_written(v) for k,v in wanted.items())
         fits = fits and (line['variant'] in row.means or all(o in line for o in row.adds))
         if fits and pack_sha256 in ('', cfg['pack_sha256']):
-            found.setdefault((line['variant'], line['seed'], _find_kind(line)), line)
+            found.setdefault((line['variant'], line['seed'], _read_kind(line)), line)
     return found
 
 def choose_lines(
@@ -446,7 +446,7 @@ def average_trials(
             every.append(o)
     return dict(variant=variant, seed=seed, members=[(o['variant'], o['seed']) for o in lines],
                 settings=lines[0]['settings'], **_average_scores(_score(total/len(lines), y, '_ten')), seconds=0.,
-                date=today(), device=_find_kind(lines[0]), **origin, versions=every)
+                date=today(), device=_read_kind(lines[0]), **origin, versions=every)
 
 # %% ../../nbs/tools/trials.ipynb #6f2d7f82
 def _holds_trials(file): return '"top1_ten"' in read_text(file).partition('\n')[0] # not lines of something else
@@ -480,11 +480,17 @@ class Series:
         self.tasks = {k:rows for k,rows in tasks.items() if k[0] not in rows[0].means}
         self.means = {k:rows for k,rows in tasks.items() if k[0] in rows[0].means}
 
-    def choose(self, row, file): # Lines in a file that a claim can use
+    def choose(self,
+        row:Trials, # One of the claims
+        file:Path,  # Where lines are
+    )->dict:        # {(variant, seed): line}
+        "The lines in a file that a claim can use"
         lines = read_trials(file) if file.exists() else []
         return choose_lines(row, lines, self.pack.sha256, self.device.type)
 
-    def find_missing(self, key):
+    def find_missing(self,
+        key:tuple, # Variant and seed
+    )->list:
         "Claims that have no line of a training; where a file beside theirs has it, it is copied"
         missing = []
         for row in (self.tasks | self.means)[key]:
@@ -499,13 +505,18 @@ class Series:
                 missing.append(row)
         return missing
 
-    def keep(self, key, line):
+    def keep(self,
+        key:tuple, # Variant and seed
+        line:dict, # A `Trial`
+    ):
         "Add the line of a finished training to the files that lack it"
         for row in self.find_missing(key)[:1]: # the others copy it
             add_line(self.files[row.name], json.dumps(line))
         self.find_missing(key)
 
-    def average(self, say):
+    def average(self,
+        say, # Where lines about the progress go
+    ):
         "Compute the means whose networks are all there"
         for key,rows in self.means.items():
             for row in self.find_missing(key):
