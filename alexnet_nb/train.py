@@ -139,6 +139,7 @@ _quarter = 250**(-1/3)
 SCHEDULES = {o.name:o for o in (
     Schedule('constant', 1, ()),
     Schedule('short', 10, ((7,'weights',.1), (7,'biases',.1), (9,'weights',.1), (9,'biases',.1))),
+    Schedule('small', 12, tuple((after,kind,.1) for after in (8,10,11) for kind in ('weights','biases'))),
     Schedule('paper', 90, (), drops=3),
     Schedule('log2012', 91, ((24,'weights',.1), (50,'weights',.1), (66,'conv1',.1), (66,'colour',0.), (71,'conv1',0.),
                              (78,'weights',.1))),

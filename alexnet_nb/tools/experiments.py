@@ -530,7 +530,7 @@ def describe_full(
     return '\n'.join(lines)
 
 # %% ../../nbs/tools/experiments.ipynb #9f1c7eb4
-BASE = dict(spec='code2012', width=.375, size=96, epochs=24, batch_size=128, lr=.01, schedule='log2012',
+BASE = dict(spec='code2012', width=.375, size=96, epochs=24, batch_size=128, lr=.01, schedule='small',
             precision='bf16')
 
 def _change(name, rows=None, without=(), **fields):
