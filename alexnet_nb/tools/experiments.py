@@ -35,6 +35,7 @@ from ..model import SPECS, AlexNet, Spec, load_weights, shapes
 from ..relu import ACTIVATIONS, RATES, Setting, cifar10, collect_curves, compute_values, figure1, time_steps
 from ..results import save_figure, save_figures, show_neighbours
 from ..split import apply_layer
+from .baselines import SYSTEMS, check_baselines, describe_baselines, measure_baselines
 from .cards import Card, command_line, device_name
 from .trials import Comparison, Trials, check_series, choose_lines, describe_series, find_lines
 from .trials import choose_jobs, measure_network, measure_series, measure_training
@@ -736,6 +737,11 @@ EXPERIMENTS = {o.name:o for o in (
 
 EXPERIMENTS |= {o.name:_make_experiment(o) for o in TRIALS.values()}
 
+EXPERIMENTS['baselines'] = Experiment(
+    'baselines', '6', 'The network is better than the best systems of 2010: sparse coding, and Fisher vectors, '
+    'with linear classifiers', SYSTEMS, 'the pack of 100 classes, and scikit-learn',
+    'about 45 minutes on one core, 11 GB of disk', check_baselines, measure_baselines, describe_baselines,
+    _read_options(measure_baselines), partial(_count_cards, 'baselines'))
 EXPERIMENTS['full'] = Experiment(
     'full', '–', 'The network of 2012 in its full width, once', {'code2012':SPECS['code2012']},
     'the pack of 100 classes', 'about three hours on two cores', check_full, measure_full, describe_full,
@@ -749,7 +755,7 @@ def list_experiments()->Table: # A row for each experiment
 
 def list_options()->Table: # A row for each option, a column for each experiment, and one for all trainings in pairs
     "Options of the experiments, with their defaults"
-    columns = {k:EXPERIMENTS[k] for k in ('figure1', 'autopsy', 'full')}
+    columns = {k:EXPERIMENTS[k] for k in ('figure1', 'autopsy', 'baselines', 'full')}
     columns['trainings in pairs'] = EXPERIMENTS['bf16']
     names = dict.fromkeys(k for o in columns.values() for k in o.options)
     def show(o, k):

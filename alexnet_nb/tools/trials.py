@@ -620,6 +620,7 @@ def run_at_once(
 ):               # Yields each pair and its `Worker`, as they end
     "Run trials side by side"
     running = {}
+    shown = ''
     with progress(total=total, desc='trainings', unit=' runs') as bar:
         try:
             while True:
@@ -635,8 +636,9 @@ def run_at_once(
                         worker.stop()
                         yield key, worker
                         bar.update()
-                if at!=bar.postfix:
+                if at!=shown:
                     bar.set_postfix_str(at)
+                shown = at
         finally:
             for worker in running.values():
                 worker.process.stdin.close()
