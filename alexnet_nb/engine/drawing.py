@@ -117,7 +117,7 @@ class Drawing:
         self.width,self.height = width,height
         body = '\n'.join(canvas.shapes)
         key = 'd'+sha1(f'{title}{desc}{body}'.encode()).hexdigest()[:8] # no two pictures of a page share a name
-        self.svg = _SVG.format(width=width, height=height, least=.84*width, most=1.2*width, key=key,
+        self.svg = _SVG.format(width=width, height=height, least=.78*width, most=1.2*width, key=key,
                                title=escape(title), desc=escape(desc), body=body)
 
     def save(self,
@@ -227,7 +227,7 @@ def _draw_blocks(canvas, solids):
         before = here
 
 # %% ../../nbs/engine/drawing.ipynb #8255fc0d
-_GAP,_LINE,_FONT,_SMALL = 22,15,12,11 # Pixels between stages and between lines; two sizes of the font
+_GAP,_LINE,_FONT,_SMALL = 18,15,12,12 # Pixels between stages and between lines; two sizes of the font
 
 def _about_left(network): return 6+text_width(network.name, 16)+14
 
