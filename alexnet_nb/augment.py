@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from msgspec import Meta
 
 from .engine.core import Refusal, checked
+from .engine.kernels import cut_in_c, library
 
 # %% ../nbs/06_augment.ipynb #73aac47f
 _Crops = Literal['image','chunk','centre','']
@@ -225,8 +226,11 @@ def _cut_in_turn(maker, x, runs, noise):
     return out
 
 def _cut_crops(maker, x, rows, cols, flip, noise):
-    "Image by image on a CPU; on a GPU as many as share a crop, or all at once where few do"
+    "In C on a CPU, or image by image; on a GPU as many as share a crop, or all at once where few do"
     alone = x.device.type=='cpu'
+    if alone and maker.spec.mean!='channel' and library():
+        whole = maker.whole.item() if noise is not None and maker.spec.shrink else 1.
+        return cut_in_c(x, maker.mean, rows, cols, flip, noise, maker.size, maker.spec.mean=='crop', whole)
     runs = _list_runs(rows, cols, flip, alone)
     if alone or 8*len(runs)<=len(x):
         return _cut_in_turn(maker, x, runs, noise)

@@ -6,12 +6,28 @@
 __all__ = ['Dropout', 'SharedDropout', 'share_masks', 'set_share']
 
 # %% ../nbs/07_dropout.ipynb #2fd06894
+from functools import lru_cache
+
 import torch
 from torch import nn
 
 from .split import Columns
 
 # %% ../nbs/07_dropout.ipynb #2bda9908
+@lru_cache(None)
+def _compares_uniform():
+    "Is bernoulli_ of a CPU what comes of comparing uniform numbers? Not where it belongs to MKL"
+    ways = [torch.Generator().manual_seed(0) for _ in range(2)]
+    a = torch.empty(1000).bernoulli_(.5, generator=ways[0])
+    b = torch.empty(1000, dtype=torch.float64).uniform_(generator=ways[1])<.5
+    return torch.equal(a, b.float()) and torch.equal(*(o.get_state() for o in ways))
+
+def _draw_mask(x, keep):
+    "Ones with probability `keep` for all numbers of `x`, else zeros"
+    if x.device.type=='cpu' and not torch.compiler.is_compiling() and _compares_uniform():
+        return torch.empty_like(x, dtype=torch.float64).uniform_()<keep # the same in less than half of the time
+    return torch.empty_like(x).bernoulli_(keep)
+
 class Dropout(nn.Module):
     "Zero each unit with probability 1-`keep` in training, times `keep` otherwise; nothing else (section 4.2)"
     def __init__(self,
@@ -25,8 +41,7 @@ class Dropout(nn.Module):
     def forward(self, x): # (N,units), or (N,C,H,W)
         if not self.training:
             return x*self.keep
-        mask = torch.empty_like(x).bernoulli_(self.keep)
-        return x*mask
+        return x*_draw_mask(x, self.keep)
 
     def extra_repr(self):
         return f'keep={self.keep}'

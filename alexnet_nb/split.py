@@ -60,6 +60,20 @@ def conv(
     padding = 0 if layer.pad=='ceil' else int(layer.pad)
     return nn.Conv2d(channels, out, layer.kernel, layer.stride, padding, groups=groups, **kw)
 
+def _pad(x, n):
+    "Zeros at the right and bottom; images are converted to what autocast will multiply while they are copied"
+    *_,H,W = x.shape
+    if x.requires_grad or x.device.type!='cpu' or torch.compiler.is_compiling():
+        return F.pad(x, (0,n,0,n))
+    kind = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    y = torch.empty(*x.shape[:2], H+n, W+n, dtype=kind,
+                    memory_format=torch.channels_last if last else torch.contiguous_format)
+    y[...,:H,:W] = x
+    y[...,H:,:] = 0
+    y[...,:H,W:] = 0
+    return y
+
 def apply_layer(
     net,            # Has the layer as an attribute, and in `between` what follows it
     layer,          # Row of a table: name, kernel, stride, pad and then
@@ -71,7 +85,7 @@ def apply_layer(
     elif layer.pad=='ceil':
         missing = pads(layer, x.shape[-1])[1]
         if missing:
-            x = F.pad(x, (0,missing,0,missing))
+            x = _pad(x, missing)
     x = getattr(net, layer.name)(x)
     for name in layer.then.split():
         x = net.between[name](x)
