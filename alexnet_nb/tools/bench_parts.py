@@ -6,6 +6,8 @@
 __all__ = ['LIMITS', 'PEER', 'places', 'lrn_jobs', 'optimizer_jobs']
 
 # %% ../../nbs/tools/bench_parts.ipynb #445e2a44
+import os
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -50,7 +52,8 @@ def _make_responses(o, channels, side, dtype, channels_last):
 
 def _choose_norms(o, x, spatial):
     "What is compared at one place: {name: norm}"
-    norms = {'lrn':partial(lrn, groups=2)}
+    norms = {'lrn':partial(lrn, groups=2), 'plain lrn':partial(lrn, groups=2)}
+    if o.compile and can_compile(o): norms['compiled lrn'] = torch.compile(norms['lrn'], dynamic=False)
     try:
         _norm_of_pytorch(x.detach()[:1])
         norms = {PEER:_norm_of_pytorch} | norms
@@ -77,12 +80,21 @@ def _lrn_job(o, channels, side, spatial, dtype=torch.float32, channels_last=Fals
 def _call_both_ways(name, norm, x, g):
     "{name: function} for forward, and for forward and backward"
     def forward():
-        with torch.no_grad(): norm(x)
-    def forward_and_backward(): torch.autograd.grad(norm(x), x, g)
+        with torch.no_grad(), _without_c(name): norm(x)
+    def forward_and_backward():
+        with _without_c(name): torch.autograd.grad(norm(x), x, g)
     return {f'{name}, forward':forward, f'{name}, forward and backward':forward_and_backward}
 
+@contextmanager
+def _without_c(name):
+    "As on a machine without a compiler, if this is the plain norm"
+    before = os.environ.get('ALEXNET_NB_PLAIN', '')
+    os.environ['ALEXNET_NB_PLAIN'] = '1' if name.startswith('plain') else before
+    try: yield
+    finally: os.environ['ALEXNET_NB_PLAIN'] = before
+
 def _lrn_ratios(norms, goal):
-    "Our norm against the others, and all of them in copies"
+    "Our norm against the others, and all of them in copies and milliseconds"
     ratios = []
     for peer in norms:
         if not peer.endswith(PEER): continue
@@ -93,6 +105,7 @@ def _lrn_ratios(norms, goal):
     for name in norms:
         for way,limit in LIMITS.items():
             ratios.append(Ratio(f'{name}, {way}', quotient(f'{name}, {way}', 'copy'), 'copies', limit=limit))
+            ratios.append(Ratio(f'{name}, {way}', duration(f'{name}, {way}', 1000), 'ms'))
     return ratios + [Ratio('x.clone()', quotient('x.clone()', 'copy'), 'copies', limit=1.)]
 
 # %% ../../nbs/tools/bench_parts.ipynb #53559bd6
