@@ -54,6 +54,24 @@ def _normalize_backward(x, g, n, k, c, beta, groups, within):
     w = _to_float32(g)*_power(r, beta)
     return (w - 2*c*beta*a*_sum_window(w*a/r, n, groups, within, mirror=True)).to(x.dtype)
 
+def _run_plain(x, g, *args):
+    "Operation by operation; on a CPU for some pixels at a time, which a fast memory can hold"
+    def run(*tensors): return _normalize(*tensors, *args) if g is None else _normalize_backward(*tensors, *args)
+    given = [o for o in (x, g) if o is not None]
+    N,C,H,W = x.shape
+    most = 2**18 # numbers
+    if x.device.type!='cpu' or x.numel()<=most:
+        return run(*given)
+    within = args[-1]
+    rows = H if within else min(H, max(1, most//(C*W)))
+    images = max(1, most//(C*rows*W))
+    y = torch.empty_like(x)
+    for i in range(0, N, images):
+        for top in range(0, H, rows):
+            part = slice(i, i+images), slice(None), slice(top, top+rows)
+            y[part] = run(*(o[part] for o in given))
+    return y
+
 # %% ../nbs/04_lrn.ipynb #50940825
 class _OnGPU:
     "The kernel of Triton, until it fails"
@@ -98,24 +116,6 @@ def _run_lrn(x, g, n, k, c, beta, groups, within):
     if y is not None:
         return y
     return _run_plain(x, g, n, k, c, beta, groups, within)
-
-def _run_plain(x, g, *args):
-    "Operation by operation; on a CPU for some pixels at a time, so that a fast memory holds what lies between two of them"
-    def run(*tensors): return _normalize(*tensors, *args) if g is None else _normalize_backward(*tensors, *args)
-    given = [o for o in (x, g) if o is not None]
-    N,C,H,W = x.shape
-    most = 2**18 # numbers
-    if x.device.type!='cpu' or x.numel()<=most:
-        return run(*given)
-    within = args[-1]
-    rows = H if within else min(H, max(1, most//(C*W)))
-    images = max(1, most//(C*rows*W))
-    y = torch.empty_like(x)
-    for i in range(0, N, images):
-        for top in range(0, H, rows):
-            part = slice(i, i+images), slice(None), slice(top, top+rows)
-            y[part] = run(*(o[part] for o in given))
-    return y
 
 class _LRNFunction(torch.autograd.Function):
     "The norm, which keeps nothing but its input"
