@@ -488,6 +488,7 @@ def check_full(
     settings(data, gpu=device.type=='cuda', **choices)
     return data, device, choices
 
+# %% ../../nbs/tools/experiments.ipynb #209b9bf7
 def measure_full(
     pack:str|Path,        # Folder of the pack
     folder:str|Path,      # Where the run is kept

@@ -6,9 +6,9 @@
 __all__ = ['METRICS', 'Comparison', 'Trials', 'measure_saturation', 'Curves', 'Origin', 'Trial', 'Average', 'read_trials',
            'predict_ten', 'measure_network', 'unpack_right', 'share_of_class', 'measure_training', 'read_origin',
            'note_origin', 'run_trial', 'choose_lines', 'list_tasks', 'average_trials', 'describe_line', 'Series',
-           'work', 'Worker', 'run_at_once', 'choose_jobs', 'run_rows', 'run_series', 'Difference', 'compare_pairs',
-           'resample', 'compute_card', 'list_differences_found', 'show_losses', 'find_lines', 'check_series',
-           'measure_series', 'describe_series']
+           'average_missing', 'work', 'Worker', 'run_at_once', 'choose_jobs', 'run_rows', 'run_series', 'Difference',
+           'compare_pairs', 'resample', 'compute_card', 'list_differences_found', 'show_losses', 'find_lines',
+           'check_series', 'measure_series', 'describe_series']
 
 # %% ../../nbs/tools/trials.ipynb #b3a3711e
 import json, math, os, signal, statistics, subprocess, sys, tempfile, threading, time
@@ -56,6 +56,7 @@ METRICS = {'top-1, ten views':_percent('top1_ten'), 'top-5, ten views':_percent(
            'same class, six nearest in fc7':lambda o: 100*o['nearest']['fc7'],
            'same class, six nearest in pixels':lambda o: 100*o['nearest']['pixels']}
 
+# %% ../../nbs/tools/trials.ipynb #e655674f
 @dataclass(frozen=True)
 class Comparison:
     "A difference, and what is known of it"
@@ -514,25 +515,27 @@ class Series:
             add_line(self.files[row.name], json.dumps(line))
         self.find_missing(key)
 
-    def average(self,
-        say, # Where lines about the progress go
-    ):
-        "Compute the means whose networks are all there"
-        for key,rows in self.means.items():
-            for row in self.find_missing(key):
-                members = _list_members(row, *key, self.seeds or row.seeds)
-                found = self.choose(row, self.files[row.name])
-                if not members or not all(o in found for o in members):
-                    continue
-                try:
-                    line = average_trials(*key, [found[o] for o in members], self.pack, self.folder, self.device)
-                except Refusal as e:
-                    if key not in self.told:
-                        say(f'{row.name}: {key[0]}, seed {key[1]} is left out: {e}')
-                    self.told.add(key)
-                    continue
-                add_line(self.files[row.name], json.dumps(line))
-                say(describe_line(row, key, line))
+# %% ../../nbs/tools/trials.ipynb #be4e1a66
+def average_missing(
+    series:Series, # What is there
+    say,           # Where lines about the progress go
+):
+    "Compute the means whose networks are all there"
+    for key,rows in series.means.items():
+        for row in series.find_missing(key):
+            members = _list_members(row, *key, series.seeds or row.seeds)
+            found = series.choose(row, series.files[row.name])
+            if not members or not all(o in found for o in members):
+                continue
+            try:
+                line = average_trials(*key, [found[o] for o in members], series.pack, series.folder, series.device)
+            except Refusal as e:
+                if key not in series.told:
+                    say(f'{row.name}: {key[0]}, seed {key[1]} is left out: {e}')
+                series.told.add(key)
+                continue
+            add_line(series.files[row.name], json.dumps(line))
+            say(describe_line(row, key, line))
 
 # %% ../../nbs/tools/trials.ipynb #5a20dc25
 def _describe_task(row, key, **more):
@@ -561,6 +564,7 @@ def work():
         sys.exit(printable(str(e)))
     tell(line=line)
 
+# %% ../../nbs/tools/trials.ipynb #12a3f42a
 class Worker:
     "A trial in a process of its own"
     def __init__(self,
@@ -695,8 +699,8 @@ def run_rows(
         for key,line in trials:
             series.keep(key, line)
             say(describe_line(series.tasks[key][0], key, line))
-            series.average(say)
-    series.average(say)
+            average_missing(series, say)
+    average_missing(series, say)
     if failed:
         raise Refusal('; '.join(failed))
 
@@ -903,6 +907,7 @@ def check_series(
         settings(other, gpu=device.type=='cuda', **{**row.base, **changes})
     return data, names, device, other
 
+# %% ../../nbs/tools/trials.ipynb #00a9547d
 def measure_series(
     row:Trials,           # The claim
     pack:str,             # Folder of the pack
