@@ -21,6 +21,11 @@ os.environ['TQDM_DISABLE'] = '1'  # no progress bars in the outputs
 repo = Path(__file__).resolve().parents[1]
 max_image, max_text = 100_000, 4_000  # bytes, characters
 
+# Cells that show what cards say of the claims, and the import that they need: they need no other cell
+CLAIMS = re.compile(r'tools\.claims|\b(show_claims|show_effects|show_errors|show_pilot|cite_claims)\(')
+
+def shows_claims(cell): return not {'export','exports'} & marks(cell).keys() and bool(CLAIMS.search(cell.source))
+
 def marks(cell): return extract_directives(cell, remove=False) if cell.cell_type=='code' else {}
 
 def skipped(
@@ -68,21 +73,24 @@ def sizes(
     return res
 
 def run(
-    fn:Path,    # Notebook, absolute
-    flags:set,  # Marks whose cells do not run
-)->bool:        # Did it work?
+    fn:Path,     # Notebook, absolute
+    flags:set,   # Marks whose cells do not run
+    claims:bool, # Only the cells that show claims?
+)->bool:         # Did it work?
     "Run `fn` and write it back"
     name, nb = fn.relative_to(repo), read_nb(fn)
     if NBProcessor(fn, procs=FrontmatterProc, process=True).nb.frontmatter_.get('skip_exec'):
         return print(f'{name}: skip_exec, left as it is') or True
-    cells = [o for o in nb.cells if not skipped(o, flags)]
+    def kept(cell): return skipped(cell, flags) or (claims and not shows_claims(cell))
+    cells = [o for o in nb.cells if not kept(o)]
+    if not cells: return True
     for o in cells: o['outputs'] = []
     sys.path.insert(0, str(repo))
     shell, at = CaptureShell(fn), None
     def skip(cell):
         nonlocal at
         at = cell
-        return skipped(cell, flags)
+        return kept(cell)
     with working_directory(fn.parent):
         try: shell.run_all(nb, exc_stop=True, preproc=skip, postproc=tidy)
         except BaseException as e:
@@ -99,6 +107,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('notebooks', nargs='*', metavar='NOTEBOOK', help='notebooks to run (default: all)')
     p.add_argument('--flags', default='', metavar='MARKS', help='marks whose cells run too, as in "slow gpu"')
+    p.add_argument('--claims', action='store_true', help='only cells that show what cards say of the claims')
     args = p.parse_args()
     for o in ('IN_TEST', 'MPLBACKEND'): os.environ.pop(o, None)
     files = [Path(o).resolve() for o in args.notebooks]
@@ -107,7 +116,8 @@ def main():
     os.chdir(repo)
     files = files or sorted(o.resolve() for o in nbglob(as_path=True))
     flags = set(get_config().tst_flags.split()) - set(args.flags.split())
-    if len(files)==1: sys.exit(not run(files[0], flags))
+    if len(files)==1: sys.exit(not run(files[0], flags, args.claims))
+    if args.claims: sys.exit(not all([run(o, flags, True) for o in files]))
     cmd = [sys.executable, __file__, '--flags', args.flags]  # a process each, so that nothing leaks
     sys.exit(any([subprocess.run([*cmd, o]).returncode for o in files]))
 

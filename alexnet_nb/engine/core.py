@@ -6,8 +6,8 @@
 __all__ = ['READERS', 'Count', 'Whole', 'Number', 'Sha256', 'Refusal', 'Unwritable', 'printable', 'load_extra', 'first_line',
            'reading', 'reader', 'require', 'open_file', 'read_bytes', 'read_text', 'convert', 'parse_json', 'read_json',
            'blaming', 'beside', 'sync', 'writing', 'write_bytes', 'write_text', 'sweep', 'check_writable',
-           'sha256_file', 'progress', 'Table', 'new_axes', 'shorten', 'set_name', 'mix', 'option', 'checked', 'Stopped',
-           'lacks_memory', 'expect_faults', 'command']
+           'sha256_file', 'progress', 'Note', 'Table', 'new_axes', 'shorten', 'set_name', 'mix', 'option', 'checked',
+           'Stopped', 'lacks_memory', 'expect_faults', 'command']
 
 # %% ../../nbs/engine/core.ipynb #ff9641ae
 import errno, hashlib, importlib, io, json, logging, os, platform, secrets, shlex
@@ -313,12 +313,19 @@ def progress(**kw): # Arguments of tqdm: iterable or total, desc, unit, initial 
     return tqdm(file=_LineWriter(), mininterval=10, ncols=100, **kw)
 
 # %% ../../nbs/engine/core.ipynb #4b9e33bb
+class Note(str):
+    "A small line under a table or a figure, in Markdown"
+    def _repr_markdown_(self):
+        return f'<small>{self}</small>'
+
 class Table:
     "Rows of a table that shows itself as Markdown in a notebook and as plain text elsewhere"
     def __init__(self,
-        rows:list, # Dicts with the same keys; the keys of the first head the columns
+        rows:list,    # Dicts with the same keys; the keys of the first head the columns
+        note:str='',  # Markdown: a small line below
     ):
         self.rows = rows
+        self.note = Note(note)
 
     def _cells(self):
         if not self.rows:
@@ -328,12 +335,14 @@ class Table:
     def _repr_markdown_(self):
         marks = str.maketrans({o:'\\'+o for o in '|$`'} | {'<':'&lt;'}) # a name is no mathematics and no HTML
         head,*body = ('| '+' | '.join(v.translate(marks) for v in r)+' |' for r in self._cells())
-        return '\n'.join([head, '|---'*len(self._cells()[0])+'|', *body])
+        table = '\n'.join([head, '|---'*len(self._cells()[0])+'|', *body])
+        return f'{table}\n\n{self.note._repr_markdown_()}' if self.note else table
 
     def __repr__(self):
         cells = self._cells()
         widths = [max(map(len, column)) for column in zip(*cells)]
-        return '\n'.join('  '.join(c.ljust(w) for c,w in zip(r, widths)).rstrip() for r in cells)
+        lines = ['  '.join(c.ljust(w) for c,w in zip(r, widths)).rstrip() for r in cells]
+        return '\n'.join(lines + [self.note]*bool(self.note))
 
 # %% ../../nbs/engine/core.ipynb #41dab373
 def new_axes(

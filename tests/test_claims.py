@@ -1,0 +1,60 @@
+"The tables and figures of claims: without cards, with a few pairs, with all; and that pages show what the cards say"
+import re, runpy
+import pytest
+import invented
+from alexnet_nb.tools import claims
+from alexnet_nb.tools.cards import cite
+from alexnet_nb.tools.experiments import TRIALS
+from conftest import text
+from test_repo import directives
+
+ours = 'ours (95 % interval)'
+
+def test_no_card(tmp_path):
+    "Each row says which command fills it, and no number"
+    for name in claims.list_names():
+        for row in claims.show_claims(name, folder=tmp_path).rows:
+            assert row[ours]==f'not yet: alexnet_reproduce {name}' and row['verdict']=='–'
+        note = claims.show_claims(name, folder=tmp_path).note
+        assert note.startswith('Not yet measured: ') and f'`alexnet_reproduce {name} PACK`' in note
+    for table in (1, 2):
+        for row in claims.show_errors(table, tmp_path).rows:
+            assert row['ours in small, top-1 / top-5'].startswith('not yet: alexnet_reproduce ')
+    claims.show_effects(folder=tmp_path).savefig(tmp_path/'none.png')
+    assert 'not there yet' in claims.show_pilot(tmp_path) and cite(['lrn'], tmp_path)==''
+
+@pytest.mark.parametrize('seeds', [1, 2, 5])
+def test_cards(tmp_path, seeds):
+    "What a card says, how many pairs it has of how many, and its verdict"
+    invented.save_cards(tmp_path, seeds, ['lrn', 'views', 'dropout'])
+    first = claims.show_claims('lrn', folder=tmp_path).rows[0]
+    found = claims.find_claims('lrn', folder=tmp_path)[0].found
+    assert first['pairs']==(str(seeds) if seeds==5 else f'{seeds} of 5') and first['verdict'].startswith(found['verdict'])
+    assert f"{abs(found['mean']):.2f}" in first[ours] and (' to ' in first[ours])==(seeds>1)
+    assert 'ours' not in ''.join(claims.show_claims('lrn', folder=tmp_path).note) and '`lrn` (n = 400' in claims.cite_claims(folder=tmp_path)
+    assert f'({seeds} run' in claims.show_errors(2, tmp_path).rows[1]['ours in small, top-1 / top-5']
+    assert len(claims.show_claims(brief=True, folder=tmp_path).rows)==len(claims.list_names())
+    claims.show_effects('lrn', 'dropout', folder=tmp_path).savefig(tmp_path/'few.png')
+
+def test_numbers_are_consistent():
+    "What the rows of the experiments print and log is what tables and log say"
+    views = TRIALS['views'].comparisons[0]
+    assert views.printed.endswith(next(o.top1 for o in claims.PRINTED if o.table==1 and o.model=='CNN'))
+    for o in claims.find_claims():
+        assert o.compared and o.metric
+        if o.points and re.search(r'\d', o.printed): assert claims.read_effect(o.printed) is not None, o
+
+def test_pages_show_what_the_cards_say(notebooks, repo, monkeypatch):
+    "After a card has changed: python .ci/outputs.py --claims"
+    pattern = runpy.run_path(str(repo/'.ci/outputs.py'))['CLAIMS']
+    stale,seen = [],0
+    for nb in notebooks:
+        for cell in nb.cells:
+            words = directives(cell) if cell.type=='code' else ['hide']
+            if {'hide','export','exports'} & set(words) or not pattern.search(cell.source): continue
+            shown = eval('\n'.join(o for o in cell.source.splitlines() if not o.startswith('#|')), vars(claims).copy())
+            if not hasattr(shown, '_repr_markdown_'): continue
+            kept = [text(o['data']['text/markdown']) for o in cell.outputs if 'text/markdown' in o.get('data', {})]
+            seen += 1
+            if kept!=[shown._repr_markdown_()]: stale.append(f'{nb.name}: {cell.source.splitlines()[-1]}')
+    assert seen>10 and not stale, f'run python .ci/outputs.py --claims: {stale}'
