@@ -24,7 +24,9 @@ WORDS = dict(base='network of 2012', relu='ReLU', no_lrn='no normalization', lrn
              no_talk_narrow='columns that never talk, narrower', no_overlap='no overlap', no_dropout='no dropout',
              mirrors='mirrors only', no_crops='no crops, no mirrors', no_colour='no colour noise',
              no_decay='no weight decay', biases_1='biases 1', biases_0='biases 0', no_conv3='without conv3',
-             no_conv4='without conv4') # Names of variants for readers
+             no_conv4='without conv4', two='mean of two', three='mean of three', five='mean of five',
+             seven='mean of seven', plain='plain network', scratch='network with conv6 from scratch',
+             pretrained='network with conv6, trained on other classes first') # Names of variants for readers
 
 @dataclass(frozen=True)
 class Claim:
@@ -252,7 +254,8 @@ def show_effects(
 
 def _choose_ends(claim):
     "The ends of a scale for one row, with 0 on it"
-    known = [read_effect(claim.printed), read_effect(claim.logged), *(claim.found.get(k) for k in ('low','mean','high'))]
+    found = [claim.found.get(k) for k in ('low','mean','high')]
+    known = [read_effect(claim.printed), read_effect(claim.logged), *found]
     known = [0, *(o for o in known if o is not None)]
     room = .1*(max(known)-min(known)) or 1
     return min(known)-room, max(known)+3*room # the number is written at the right
@@ -291,7 +294,7 @@ PRINTED = (
 _SMALL = ('top-1, ten views', 'top-5, ten views'), ('top-1', 'top-5') # the second: systems that have one view
 _FULL = 'top-1 (10 views)', 'top-5 (10 views)'
 
-def _load(name, folder):
+def _load_card(name, folder):
     file = Path(folder or find_cards())/f'{name}.json'
     return Card.load(file) if file.is_file() else None
 
@@ -302,7 +305,7 @@ def _say_errors(values, keys):
 def _say_small(row, folder):
     "What the small world has for a row of a table"
     name,variant = row.small
-    card = _load(name, folder)
+    card = _load_card(name, folder)
     means = card.value['variants'].get(variant) if card else None
     said = _say_errors(means, _SMALL[0]) or _say_errors(means, _SMALL[1])
     if said is None:
@@ -323,7 +326,7 @@ def show_errors(
 )->Table:
     "A table of the paper as printed, with the log of 2012 and ours beside it; errors in percent"
     rows = [o for o in PRINTED if o.table==table]
-    full = {o.full:_load(o.full, folder) for o in rows if o.full}
+    full = {o.full:_load_card(o.full, folder) for o in rows if o.full}
     shown = []
     for o in rows:
         row = {'model':o.model, 'top-1':o.top1, 'top-5':o.top5}
@@ -340,7 +343,7 @@ def show_pilot(
     folder=None, # Of the cards; those that came with the package if not given
 ):               # A table, or a line that says that nothing is there yet
     "What was tried before the small world was chosen"
-    card = _load('pilot', folder)
+    card = _load_card('pilot', folder)
     if card is None:
         return Note('The card of the pilot, `nbs/cards/pilot.json`, is not there yet.')
     def show(v): return f'{v:.4g}' if isinstance(v, float) else v
