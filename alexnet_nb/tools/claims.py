@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine.core import Note, Table, new_axes
+from .baselines import COMPARISONS
 from .cards import Card, cite, find_cards
 from .experiments import EXPERIMENTS, TRIALS
 from .logged import logged_errors
 from .trials import Comparison
 
-# %% ../../nbs/tools/claims.ipynb #709f59c0
+# %% ../../nbs/tools/claims.ipynb #91f4d83c
 WORDS = dict(base='network of 2012', relu='ReLU', no_lrn='no normalization', lrn_conv1='normalization after conv1 only',
              lrn_conv2='normalization after conv2 only', one_column='one column of half the kernels',
              one_column_equal='one column of equal size', no_talk='columns that never talk',
@@ -26,8 +27,10 @@ WORDS = dict(base='network of 2012', relu='ReLU', no_lrn='no normalization', lrn
              no_decay='no weight decay', biases_1='biases 1', biases_0='biases 0', no_conv3='without conv3',
              no_conv4='without conv4', two='mean of two', three='mean of three', five='mean of five',
              seven='mean of seven', plain='plain network', scratch='network with conv6 from scratch',
+             fisher='SIFT and Fisher vectors', sparse_coding='sparse coding',
              pretrained='network with conv6, trained on other classes first') # Names of variants for readers
 
+# %% ../../nbs/tools/claims.ipynb #709f59c0
 @dataclass(frozen=True)
 class Claim:
     "A comparison that the paper or its log speaks of, and what was found"
@@ -84,7 +87,7 @@ def _find_comparisons(name):
     "What an experiment compares"
     if name=='figure1':
         return (_times,)
-    return getattr(TRIALS.get(name, EXPERIMENTS[name]), 'comparisons', ())
+    return COMPARISONS if name=='baselines' else TRIALS[name].comparisons
 
 def _find_differences(name, card):
     "What a card says of each comparison"
@@ -291,7 +294,7 @@ PRINTED = (
     Printed(2, '7 CNNs*', '36.7', '15.4', '15.3', small=('pretrain', 'seven')))
 
 # %% ../../nbs/tools/claims.ipynb #ef8ea5fb
-_SMALL = ('top-1, ten views', 'top-5, ten views'), ('top-1', 'top-5') # the second: systems that have one view
+_TEN_OR_ONE = ('top-1, ten views', 'top-5, ten views'), ('top-1', 'top-5') # the second: systems that have one view
 _FULL = 'top-1 (10 views)', 'top-5 (10 views)'
 
 def _load_card(name, folder):
@@ -307,7 +310,7 @@ def _say_small(row, folder):
     name,variant = row.small
     card = _load_card(name, folder)
     means = card.value['variants'].get(variant) if card else None
-    said = _say_errors(means, _SMALL[0]) or _say_errors(means, _SMALL[1])
+    said = _say_errors(means, _TEN_OR_ONE[0]) or _say_errors(means, _TEN_OR_ONE[1])
     if said is None:
         return f'not yet: alexnet_reproduce {name}'
     runs = means.get('runs')
