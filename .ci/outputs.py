@@ -43,7 +43,7 @@ def smaller(
     "Photographs and noise make large PNGs: keep such a figure as a JPEG"
     im = Image.open(BytesIO(b64decode(png))).convert('RGB')
     for q in 85,75,65,55,45:
-        im.thumbnail((1000,1000))
+        im.thumbnail((1000,1700))
         im.save(buf := BytesIO(), 'JPEG', quality=q, optimize=True)
         if buf.tell()<=max_image: break
     return b64encode(buf.getvalue()).decode()

@@ -104,7 +104,7 @@ def _find_differences(name, card):
 
 def _describe_comparison(o):
     "In words; `o` has variant, against, metric and than"
-    if o['than'] not in ('', o['metric']):
+    if o['variant']==o['against']:
         return f"{o['metric']} − {o['than']}"
     sign = '/' if o['metric'].startswith('times') else '−'
     return f"{WORDS.get(o['variant'], o['variant'])} {sign} {WORDS.get(o['against'], o['against'])}"
@@ -197,6 +197,8 @@ def _draw_claim(ax, claim, y, limit):
     for text,marker,colour in ((claim.printed, 'D', 'black'), (claim.logged, 'x', '#a15c00')):
         value = read_effect(text)
         if value is not None:
+            if abs(value)>limit: # an arrow
+                marker = '<' if value<0 else '>'
             ax.plot(place(value), y, marker, color=colour, mfc='none', ms=8, mew=1.6)
     if not claim.found:
         write(1, y+.12, 'not yet measured', color='#555555', ha='right')
@@ -352,4 +354,5 @@ def show_pilot(
     def show(v): return f'{v:.4g}' if isinstance(v, float) else v
     rows = {k:o if isinstance(o, dict) else {card.unit:o} for k,o in card.value.items()}
     heads = dict.fromkeys(k for o in rows.values() for k in o)
-    return Table([{'tried':k, **{h:show(o.get(h, '')) for h in heads}} for k,o in rows.items()], cite(['pilot'], folder))
+    shown = [{'tried':k, **{h:show(o.get(h, '')) for h in heads}} for k,o in rows.items()]
+    return Table(shown, cite(['pilot'], folder))
