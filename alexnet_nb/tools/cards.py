@@ -192,6 +192,9 @@ def cite(
     for k,o in found.items():
         groups.setdefault(', '.join(filter(None, [f'n = {o.n:,}', _describe_seeds(o.seeds)])), []).append(f'`{k}`')
     said = [f"{', '.join(group)} ({what})" for what,group in groups.items()]
-    commands = dict.fromkeys(o.command.replace(k, 'NAME') if len(found)>2 else o.command for k,o in found.items())
+    commands = {k:o.command for k,o in found.items()}
+    if len(found)>2: # one command for all
+        commands = {k:re.sub(rf'\b{re.escape(k)}\b', 'NAME', o) for k,o in commands.items()}
     word,last = ('Card', 'command') if len(found)==1 else ('Cards', 'commands')
-    return Note(f"{word} in `nbs/cards`: {', '.join(said)}; {last}: " + ', '.join(f'`{o}`' for o in commands if o))
+    typed = [f'`{o}`' for o in dict.fromkeys(commands.values()) if o]
+    return Note(f"{word} in `nbs/cards`: {', '.join(said)}; {last}: {', '.join(typed)}")
