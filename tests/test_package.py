@@ -1,5 +1,15 @@
-"What `import alexnet_nb` offers, and what it costs"
-import importlib, shutil
+"What pip installs, and what `import alexnet_nb` offers and costs"
+import importlib, re, shutil, sys, tarfile, zipfile
+from pathlib import Path
+
+import pytest, torch
+
+import alexnet_nb
+from alexnet_nb.tools.cards import find_cards
+from alexnet_nb.tools.claims import show_claims
+from alexnet_nb.tools.experiments import list_experiments
+from alexnet_nb.tools.trials import find_lines
+from conftest import entry_points, fine, run, slow
 
 offered = '''
 import sys, alexnet_nb
@@ -47,3 +57,75 @@ def test_contract():
         there = importlib.import_module(f'alexnet_nb.{module}')
         lost += [f'{module}.{o}' for o in names.split() if not hasattr(there, o)]
     assert not lost, lost
+
+# --- The files that pip gets
+
+build = """
+import os, sys, setuptools.build_meta as b
+os.chdir(sys.argv[1])
+getattr(b, f'build_{sys.argv[2]}')(sys.argv[3])
+"""
+
+@pytest.fixture(scope='module')
+def built(repo, py, tmp_path_factory):
+    "A folder with a source archive, made from a copy of this repository, and a wheel, made from that archive alone"
+    d = tmp_path_factory.mktemp('built')
+    skip = shutil.ignore_patterns('.git', '*.ipynb', '__pycache__', '_proc', 'build', '*.egg-info')
+    for o in ('alexnet_nb', 'nbs', 'tests'): shutil.copytree(repo/o, d/'copy'/o, ignore=skip)
+    for o in repo.iterdir():
+        if o.is_file(): shutil.copy(o, d/'copy')
+    fine(py('-c', build, d/'copy', 'sdist', d))
+    with tarfile.open(next(d.glob('*.tar.gz'))) as t: t.extractall(d/'source', filter='data')
+    fine(py('-c', build, next((d/'source').iterdir()), 'wheel', d))
+    with zipfile.ZipFile(next(d.glob('*.whl'))) as z: z.extractall(d/'site')
+    return d
+
+def files(folder): return {o.relative_to(folder).as_posix() for o in folder.rglob('*') if o.is_file()}
+
+def test_wheel(repo, built):
+    "All modules, their data, all cards and finished runs, the licence; no notebook, no test, nothing else"
+    names = {o for o in files(built/'site') if '.dist-info/' not in o}
+    want = {o.relative_to(repo).as_posix() for o in (repo/'alexnet_nb').rglob('*.py')}
+    want |= {f'alexnet_nb/{o}' for o in ('ilsvrc2012.txt', 'lab_log_2012.csv')}
+    want |= {f'alexnet_nb/cards/{o}' for o in files(repo/'nbs/cards') if re.search(r'\.jsonl?$', o)}
+    assert names==want, names^want
+    info = next((built/'site').glob('*.dist-info'))
+    entry = (info/'entry_points.txt').read_text()
+    assert '[console_scripts]' in entry and '[nbdev]' in entry and 'alexnet_nb._modidx:d' in entry
+    for name,*_ in entry_points(): assert re.search(rf'^{name} *=', entry, re.M), f'{name} is not installed'
+    meta = (info/'METADATA').read_text()
+    assert re.search(r'^License(-Expression)?: Apache-2.0$', meta, re.M) and list(info.rglob('LICENSE'))
+    needs = [o for o in re.findall(r'^Requires-Dist: (.*)$', meta, re.M) if 'extra ==' not in o]
+    assert needs and not any('nbdev' in o or 'pytest' in o for o in needs)
+    extras = set(re.findall(r'^Provides-Extra: (.*)$', meta, re.M))
+    assert extras>={'parquet', 'onnx', 'baselines', 'tensorboard', 'dev', 'docs'}
+    assert not re.search(r'\]\((?!\w+:|#)', meta.partition('\n\n')[2]), 'a link that leads nowhere on PyPI'
+
+def test_source_archive(built):
+    "What the wheel is made from, and no more"
+    names = files(next((built/'source').iterdir()))
+    assert {'settings.ini', 'setup.py', 'pyproject.toml', 'LICENSE', 'nbs/cards/demo.json'}<=names
+    assert not [o for o in names if o.startswith('tests/') or o.endswith('.ipynb')]
+
+def test_cards_of_a_wheel(repo, built, tmp_path, monkeypatch):
+    "An installed package shows what was measured, and keeps new lines with the user's files"
+    here = list_experiments().rows,show_claims().rows
+    monkeypatch.setattr(alexnet_nb, '__file__', str(built/'site/alexnet_nb/__init__.py'))
+    assert find_cards()==built/'site/alexnet_nb/cards'
+    assert (list_experiments().rows, show_claims().rows)==here and 'cards' in here[0][0]['here']
+    assert find_lines('bf16').is_relative_to(built) and find_lines('bf16', tmp_path)==tmp_path/'bf16.jsonl'
+
+@slow
+def test_installed(built, tmp_path):
+    "In an environment of its own, outside the repository: a training begins, and the experiments are listed"
+    fine(run(sys.executable, '-m', 'venv', tmp_path/'venv'))
+    python = next(o for o in (tmp_path/'venv').glob('*/python*') if o.stem=='python')
+    theirs = next((tmp_path/'venv').rglob('site-packages'))
+    (theirs/'others.pth').write_text(str(Path(torch.__file__).parents[1])) # in place of what it needs
+    fine(run(python, '-m', 'pip', 'install', '-q', '--no-deps', next(built.glob('*.whl')), timeout=180))
+    outside = dict(cwd=tmp_path, env={'PYTHONPATH':str(theirs)})
+    where = fine(run(python, '-c', 'import alexnet_nb; print(alexnet_nb.__file__)', **outside)).stdout
+    assert Path(where.strip()).is_relative_to(theirs)
+    said = fine(run(python.with_name('alexnet_train'), '--steps', 20, timeout=280, **outside)).stdout
+    assert 'stopped as asked' in said and (tmp_path/'alexnet_demo/run/last.safetensors').exists()
+    assert 'tanh' in fine(run(python.with_name('alexnet_reproduce'), **outside)).stdout

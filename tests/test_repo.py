@@ -1,5 +1,5 @@
 "Guards of the repository: the form of the notebooks, and what is made from them"
-import ast, importlib, inspect, io, re, runpy, shutil, tokenize, zipfile
+import ast, importlib, inspect, io, re, runpy, shutil, tokenize
 from base64 import b64decode
 from itertools import takewhile
 from pathlib import Path
@@ -276,29 +276,6 @@ def test_help(name, module, function, monkeypatch):
     for a in inspect.signature(command).parameters:
         line = re.search(rf'^ +(--(no-)?{a}( \S+)?|{a}) {{2,}}(?!\(default)\S', said, re.M)
         assert line, f'{name} --help says nothing about {a}:\n{said}'
-
-def test_wheel(repo, py, tmp_path):
-    "What a user installs: all modules, the index for links, both groups of entry points, no tools"
-    skip = shutil.ignore_patterns('__pycache__')
-    shutil.copytree(repo/'alexnet_nb', tmp_path/'src'/'alexnet_nb', ignore=skip)
-    for o in 'settings.ini setup.py pyproject.toml README.md LICENSE'.split():
-        shutil.copy(repo/o, tmp_path/'src')
-    res = py('-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', tmp_path, tmp_path/'src')
-    assert res.returncode==0, res.stderr
-    z = zipfile.ZipFile(next(tmp_path.glob('*.whl')))
-    names = set(z.namelist())
-    want = {o.relative_to(repo).as_posix() for o in (repo/'alexnet_nb').rglob('*.py')}
-    want |= {'alexnet_nb/_modidx.py', 'alexnet_nb/__init__.py'}
-    assert want=={o for o in names if o.endswith('.py')} and {'alexnet_nb/ilsvrc2012.txt', 'alexnet_nb/lab_log_2012.csv'} <= names
-    info = next(Path(o).parent.as_posix() for o in names if o.endswith('.dist-info/METADATA'))
-    entry = z.read(f'{info}/entry_points.txt').decode()
-    assert '[console_scripts]' in entry and '[nbdev]' in entry and 'alexnet_nb._modidx:d' in entry
-    for name,*_ in entry_points(): assert re.search(rf'^{name} *=', entry, re.M), f'{name} is not installed'
-    meta = z.read(f'{info}/METADATA').decode()
-    assert re.search(r'^License(-Expression)?: Apache-2.0$', meta, re.M)
-    assert any(o.endswith('LICENSE') for o in names)
-    needs = [o for o in re.findall(r'^Requires-Dist: (.*)$', meta, re.M) if 'extra ==' not in o]
-    assert needs and not any('nbdev' in o or 'pytest' in o for o in needs)
 
 def test_run_script(repo):
     assert run('bash', '-n', repo/'.ci'/'run').returncode==0

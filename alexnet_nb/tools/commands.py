@@ -561,7 +561,8 @@ def alexnet_reproduce(
     from alexnet_nb.tools.experiments import EXPERIMENTS, TRIALS, check_experiment, choose_rows, list_experiments
     from alexnet_nb.tools.experiments import run_several
     if name is None:
-        print(list_experiments())
+        from alexnet_nb.tools.claims import show_claims
+        print(list_experiments(), show_claims(brief=True), sep='\n\n')
         return
     options = dict(only=only, seeds=seeds, steps=steps, width=width, size=size, n_classes=n_classes, device=device,
                    max_epochs=max_epochs, lr=lr, variant=variant, std1=std1, precision=precision, ways=ways or None,

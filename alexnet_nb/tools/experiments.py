@@ -36,7 +36,7 @@ from ..relu import ACTIVATIONS, RATES, Setting, cifar10, collect_curves, compute
 from ..results import save_figure, save_figures, show_neighbours
 from ..split import apply_layer
 from .baselines import SYSTEMS, check_baselines, describe_baselines, measure_baselines
-from .cards import Card, command_line, device_name
+from .cards import Card, command_line, device_name, find_cards
 from .trials import Comparison, Trials, check_series, choose_lines, describe_series, find_lines
 from .trials import choose_jobs, measure_network, measure_series, measure_training
 from .trials import read_trials, run_rows
@@ -706,12 +706,12 @@ def _check_autopsy_pack(pack, **options):
 
 def _check_figure1_data(src, timing_rounds=None, **options): check_figure1(**options)
 
-def _count_cards(name): # Of a checkout
-    cards = sorted(find_lines(name, '.').parents[1].glob(f'{name}*.json'))
+def _count_cards(name):
+    cards = sorted(find_cards().glob(f'{name}*.json'))
     return f'{len(cards)} cards' if cards else ''
 
 def _count_trials(row):
-    file = find_lines(row.name, '.')
+    file = find_lines(row.name)
     found = {}
     with suppress(Refusal): # lines of several packs
         found = choose_lines(row, read_trials(file)) if file.exists() else {}

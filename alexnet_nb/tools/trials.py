@@ -35,7 +35,7 @@ from ..engine.machine import arithmetic, core_count, get_device, keep_memory, me
 from ..engine.runs import check_choice
 from ..engine.step import errors, evaluating
 from ..model import Spec, get_spec, load_weights
-from .cards import Card, commit_name, device_name, today, versions
+from .cards import Card, commit_name, device_name, find_cards, today, versions
 from ..train import Run, Settings, settings, train
 
 # %% ../../nbs/tools/trials.ipynb #4bc7ff9e
@@ -868,12 +868,13 @@ def show_losses(
 
 # %% ../../nbs/tools/trials.ipynb #b9de1fa9
 def find_lines(
-    name:str,    # Of the experiment
-    folder:Path, # Where the folders of its runs are
-)->Path:         # The file of its finished trials
+    name:str,         # Of the experiment
+    folder:Path=None, # Where the folders of its runs are; if not given: the lines that came with the package
+)->Path:              # The file of its finished trials
     "Where lines are kept if nothing else is said"
-    cards = Path(alexnet_nb.__file__).resolve().parents[1]/'nbs/cards'
-    return cards/'runs'/f'{name}.jsonl' if cards.is_dir() else Path(folder)/f'{name}.jsonl'
+    cards = find_cards()
+    checkout = cards.parent.name=='nbs' # an installed package is not written to
+    return cards/'runs'/f'{name}.jsonl' if checkout or folder is None else Path(folder)/f'{name}.jsonl'
 
 def check_series(
     row:Trials,           # The claim
@@ -924,7 +925,7 @@ def measure_series(
     data,names,device,other = check_series(row, pack, only, seeds, lines, recompute, device, jobs, first)
     file = Path(lines or find_lines(row.name, folder))
     if recompute:
-        found = read_trials(file)
+        found = read_trials(file if lines or file.exists() else find_lines(row.name))
     else:
         check_writable(file)
         with lock_folder(folder, 'experiment'):
