@@ -9,7 +9,7 @@ from alexnet_nb.tools.cards import find_cards
 from alexnet_nb.tools.claims import show_claims
 from alexnet_nb.tools.experiments import list_experiments
 from alexnet_nb.tools.trials import find_lines
-from conftest import entry_points, fine, run, slow
+from conftest import entry_points, fine, run, settings, slow
 
 offered = '''
 import sys, alexnet_nb
@@ -42,6 +42,12 @@ def test_version(repo, py, tmp_path):
     done = py('-c', 'from nbdev.config import update_version; update_version()', cwd=tmp_path)
     assert done.returncode==0, done.stderr
     assert copy.read_text()==source
+
+def test_one_version(repo):
+    "CITATION.cff names the version of settings.ini; each version that was released has a section in the changelog"
+    version = settings()['version']
+    assert f'\nversion: {version}\n' in (repo/'CITATION.cff').read_text()
+    assert version=='0.0.1' or f'\n## [{version}]' in (repo/'CHANGELOG.md').read_text()
 
 contract = {
     'data': 'prepare Pack Loader', 'relu': 'CifarNet figure1', 'split': 'columns merge', 'lrn': 'lrn LRN',
