@@ -21,7 +21,7 @@ def test_writes_a_card(bench, tmp_path, what):
     card = json.loads((tmp_path/'work/bench_lrn.json').read_text())
     assert card['command'].startswith('alexnet_bench') and card['versions']['threads']==1 and '1 threads' in card['device']
     ls = card['spread']
-    assert {o['unit'] for o in ls}=={'times as fast','times as long','copies','GB/s'}
+    assert {o['unit'] for o in ls}=={'times as fast','times as long','copies','ms','GB/s'}
     assert len({o['place'] for o in ls})==3 # two places, and the training step
     for o in ls: assert 0<o['low']<=o['median']<=o['high'] and o['n']==1, o
     for o in ls: assert o['what'] in said

@@ -84,7 +84,7 @@ table = [
     ('train', 'PACK --run r --init_from RUN --rates conv9=1', 'no layer conv9'),
     ('train', 'PACK --run r --precision fp8', "precision 'fp8' is unknown"),
     ('train', 'PACK --run r --time_budget soon', "time_budget 'soon'"),
-    ('train', 'PACK --run r --schedule cosine', "schedule 'cosine' is unknown; there are constant, short, paper"),
+    ('train', 'PACK --run r --schedule cosine', "schedule 'cosine' is unknown; there are constant, short, small, paper"),
     ('eval', 'EMPTY --pack PACK', 'no weights in this folder'),
     ('eval', 'RUN --pack PACK --batch_size 0', 'batch_size 0'),
     ('predict', 'RUN PICTURE --out PICTURE/p.png', 'PICTURE/p.png', 'Not a directory'),
