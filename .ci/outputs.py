@@ -17,7 +17,6 @@ from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import NBProcessor, extract_directives
 from PIL import Image
 
-os.environ['TQDM_DISABLE'] = '1'  # no progress bars in the outputs
 repo = Path(__file__).resolve().parents[1]
 max_image, max_text = 100_000, 4_000  # bytes, characters
 
@@ -110,6 +109,7 @@ def main():
     p.add_argument('--claims', action='store_true', help='only cells that show what cards say of the claims')
     args = p.parse_args()
     for o in ('IN_TEST', 'MPLBACKEND'): os.environ.pop(o, None)
+    os.environ['TQDM_DISABLE'] = '1'  # no progress bars in the outputs
     files = [Path(o).resolve() for o in args.notebooks]
     for o in files:
         if not o.is_file(): p.error(f'no such notebook: {o}')
