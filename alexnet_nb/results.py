@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Match', 'match_classes', 'compare_names', 'evaluate', 'in_percent', 'show_curve', 'show_filters', 'predict',
-           'compare_precisions', 'show_top5', 'top5_pages', 'val_pictures', 'fc7', 'show_neighbours',
+           'compare_precisions', 'show_top5', 'top5_pages', 'val_pictures', 'read_centres', 'fc7', 'show_neighbours',
            'check_figure_path', 'save_figure', 'save_figures']
 
 # %% ../nbs/10_results.ipynb #19a7c753
@@ -321,6 +321,19 @@ def val_pictures(
     images = pack.images('val')
     return [Image.fromarray(images[i]) for i in chosen], y[chosen].tolist()
 
+# %% ../nbs/10_results.ipynb #57d0233f
+def read_centres(
+    augment:Augment,     # Makes the views
+    pack:Pack,           # The data
+    split:str='train',   # 'train' or 'val'
+    limit:int=20_000,    # Images at most, from the front of a shuffled list
+):                       # Yields (n,) numbers of the images in the pack, (n,3,size,size) views, (n,) classes
+    "Centre views of some images, in the order of the pack"
+    loader = Loader(pack, split, shuffle=True)
+    for some in loader.order()[:limit].sort().values.split(128):
+        squares,classes = loader.read(some)
+        yield some, next(augment.views(squares, 1)), classes
+
 # %% ../nbs/10_results.ipynb #e8962573
 @torch.no_grad()
 def fc7(
@@ -333,14 +346,10 @@ def fc7(
     "Responses of fc7 to the centre view of each image"
     model = model.to(device).eval()
     aug = _fit_augment(model, pack, device)
-    loader = Loader(pack, split, shuffle=True)
-    numbers = loader.order()[:limit].sort().values
-    responses = []
-    for some in numbers.split(128):
-        squares,_ = loader.read(some)
-        centre = next(aug.views(squares, 1))
-        responses.append(model.features(centre, 'fc7').cpu())
-    return torch.cat(responses), numbers
+    found = []
+    for numbers,centre,_ in read_centres(aug, pack, split, limit):
+        found.append((model.features(centre, 'fc7').cpu(), numbers))
+    return tuple(map(torch.cat, zip(*found)))
 
 # %% ../nbs/10_results.ipynb #60312d5e
 def show_neighbours(

@@ -25,7 +25,7 @@ from msgspec import Meta
 from ..data import Pack
 from ..engine.core import Count, Refusal, Table, check_writable, convert, load_extra, parse_json, printable
 from ..engine.core import progress, read_text, reader, reading, require, write_text, writing
-from ..engine.locks import lock_folder
+from ..engine.locks import add_line, lock_folder
 from ..engine.packs import read_array
 from ..engine.step import errors
 from ..engine.weights import read_safetensors, write_safetensors
@@ -594,8 +594,7 @@ def compare_systems(
         verdict = 'confirmed' if high<0 else 'contradicted' if low>0 else 'undecided'
         r = dict(mean=ends[0][key]-ends[1][key], low=low, high=high, n=1, sd=None, verdict=verdict, decides=None,
                  images_low=low, images_high=high)
-    r = {k:round(v, 4) if isinstance(v, float) else v for k,v in r.items()}
-    return dict(variant=c.variant, against=c.against, metric=c.metric, than=c.than, printed=c.printed, logged='', **r)
+    return c.record(r)
 
 # %% ../../nbs/tools/baselines.ipynb #26ca71eb
 def compute_baselines(
@@ -619,8 +618,8 @@ def compute_baselines(
         for part,o in line['parts'].items() if len(line['parts'])>1 else ():
             variants[f'{name}: {part}'] = {'top-1':o['top1'], 'top-5':o['top5'], 'runs':1}
         spread[name] = dict(chosen=line['settings']['parts'], tried=line['tried'])
-    pairs = [compare_systems(c, found, own) for c in COMPARISONS]
-    differences = {f"{o['variant']} - {o['against']}: {o['metric']}":o for o in pairs if o}
+    pairs = {c.key:compare_systems(c, found, own) for c in COMPARISONS}
+    differences = {k:o for k,o in pairs.items() if o}
     used = list(found.values())
     def join(key): return '; '.join(dict.fromkeys(text for o in used for text in o[key]))
     name = used[0]['settings']['pack']
@@ -684,8 +683,7 @@ def measure_baselines(
             for name in SYSTEMS:
                 there = read_baselines(file) if file.exists() else []
                 if not any(o['variant']==name and o['settings']['pack_sha256']==data.sha256 for o in there):
-                    text = ''.join(json.dumps(o)+'\n' for o in [*there, run_system(name, data, folder)])
-                    write_text(file, text)
+                    add_line(file, json.dumps(run_system(name, data, folder)))
     networks = file.parent/'views.jsonl'
     return compute_baselines(read_baselines(file), read_trials(networks) if networks.exists() else [],
                              data.sha256 if data else '')

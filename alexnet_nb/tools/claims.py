@@ -83,6 +83,10 @@ class Claim:
 # %% ../../nbs/tools/claims.ipynb #9a7e27ad
 _times = Comparison('tanh', 'relu', 1, 'times as many epochs', printed='6')
 
+def _load_card(name, folder):
+    file = Path(folder or find_cards())/f'{name}.json'
+    return Card.load(file) if file.is_file() else None
+
 def _find_comparisons(name):
     "What an experiment compares"
     if name=='figure1':
@@ -100,7 +104,7 @@ def _find_differences(name, card):
     found = dict(variant='tanh', against='relu', metric=_times.metric, than='', printed=_times.printed, logged='',
                  mean=ratio['ratio'], low=ratio['low'], high=ratio['high'], n=card.n,
                  verdict='confirmed' if decided else 'undecided')
-    return {f'tanh - relu: {_times.metric}':found}
+    return {_times.key:found}
 
 def _describe_comparison(o):
     "In words; `o` has variant, against, metric and than"
@@ -121,9 +125,8 @@ def find_claims(
     "What is claimed, and what was found"
     claims = []
     for name in names or list_names():
-        file = Path(folder or find_cards())/f'{name}.json'
-        differences = _find_differences(name, Card.load(file) if file.is_file() else None)
-        rows = {f'{o.variant} - {o.against}: {o.metric}':vars(o) for o in _find_comparisons(name)} | differences
+        differences = _find_differences(name, _load_card(name, folder))
+        rows = {o.key:vars(o) for o in _find_comparisons(name)} | differences
         wanted = getattr(TRIALS.get(name), 'seeds', 0)
         claims += [Claim(name, _describe_comparison(o), o['metric'], o['printed'], o['logged'],
                          o if k in differences else {}, wanted) for k,o in rows.items()]
@@ -298,10 +301,6 @@ PRINTED = (
 # %% ../../nbs/tools/claims.ipynb #ef8ea5fb
 _TEN_OR_ONE = ('top-1, ten views', 'top-5, ten views'), ('top-1', 'top-5') # the second: systems that have one view
 _FULL = 'top-1 (10 views)', 'top-5 (10 views)'
-
-def _load_card(name, folder):
-    file = Path(folder or find_cards())/f'{name}.json'
-    return Card.load(file) if file.is_file() else None
 
 def _say_errors(values, keys):
     "Two errors in percent; None if they are not there"

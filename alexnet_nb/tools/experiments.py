@@ -19,7 +19,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Annotated, TypedDict
 
-import numpy as np, torch
+import torch
 import torch.nn.functional as F
 from msgspec import Meta
 
@@ -39,7 +39,7 @@ from .baselines import SYSTEMS, check_baselines, describe_baselines, measure_bas
 from .cards import Card, command_line, device_name, find_cards
 from .trials import Comparison, Trials, check_series, choose_lines, describe_series, find_lines
 from .trials import choose_jobs, measure_network, measure_series, measure_training
-from .trials import read_trials, run_rows
+from .trials import read_ten_views, read_trials, run_rows
 from ..train import SGD2012, settings, train
 
 # %% ../../nbs/tools/experiments.ipynb #3b7d1ee8
@@ -502,7 +502,7 @@ def measure_full(
     run = train(data, Path(folder)/'full', str(device), **choices)
     model = load_weights(run.path)
     found = measure_network(model, data, device, keep=run.path/'ten_views')
-    p = torch.from_numpy(np.fromfile(run.path/'ten_views', '<f4').reshape(found['n'], -1))
+    p = read_ten_views(run.path/'ten_views', found['n'])
     start = time.time()
     training = measure_training(model, data, device, data.counts['train'])
     seconds = time.time()-start

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'Comparison', 'Trials', 'measure_saturation', 'Curves', 'Origin', 'Trial', 'Average', 'read_trials',
-           'predict_ten', 'measure_network', 'unpack_right', 'share_of_class', 'measure_training', 'read_origin',
-           'note_origin', 'run_trial', 'choose_lines', 'list_tasks', 'average_trials', 'describe_line', 'Series',
-           'average_missing', 'work', 'Worker', 'run_at_once', 'choose_jobs', 'run_rows', 'run_series', 'Difference',
-           'compare_pairs', 'resample', 'compute_card', 'list_differences_found', 'show_losses', 'find_lines',
-           'check_series', 'measure_series', 'describe_series']
+           'predict_ten', 'read_ten_views', 'measure_network', 'unpack_right', 'share_of_class', 'measure_training',
+           'read_origin', 'note_origin', 'run_trial', 'choose_lines', 'list_tasks', 'average_trials', 'describe_line',
+           'Series', 'average_missing', 'work', 'Worker', 'run_at_once', 'choose_jobs', 'run_rows', 'run_series',
+           'Difference', 'compare_pairs', 'resample', 'compute_card', 'list_differences_found', 'show_losses',
+           'find_lines', 'check_series', 'measure_series', 'describe_series']
 
 # %% ../../nbs/tools/trials.ipynb #b3a3711e
 import json, math, os, signal, statistics, subprocess, sys, tempfile, threading, time
@@ -35,6 +35,7 @@ from ..engine.machine import arithmetic, core_count, get_device, keep_memory, me
 from ..engine.runs import check_choice
 from ..engine.step import errors, evaluating
 from ..model import Spec, get_spec, load_weights
+from ..results import read_centres
 from .cards import Card, commit_name, device_name, find_cards, today, versions
 from ..train import Run, Settings, settings, train
 
@@ -67,6 +68,19 @@ class Comparison:
     than:str = ''     # Metric of the other variant, if it is another
     printed:str = ''  # In the paper
     logged:str = ''   # In the log of 2012
+
+    @property
+    def key(self):
+        "Its name in a card"
+        return f'{self.variant} - {self.against}: {self.metric}'
+
+    def record(self,
+        found:dict, # As `compare_pairs` has it, and perhaps more
+    )->dict:
+        "What was found, as a card has it"
+        rounded = {k:round(v, 4) if isinstance(v, float) else v for k,v in found.items()}
+        return dict(variant=self.variant, against=self.against, metric=self.metric, than=self.than or self.metric,
+                    printed=self.printed, logged=self.logged, **rounded)
 
 @dataclass(frozen=True)
 class Trials:
@@ -215,6 +229,13 @@ def predict_ten(
             found.append((each[4], torch.stack(each).mean(0), yb))
     return tuple(map(torch.cat, zip(*found)))
 
+def read_ten_views(
+    path:Path,     # File that `measure_network` has kept
+    n:int,         # Images
+)->torch.Tensor:   # (n,C)
+    "Probabilities of ten views"
+    return torch.from_numpy(np.fromfile(path, '<f4').reshape(n, -1))
+
 def measure_network(
     model,          # A trained network
     pack:Pack,      # Its data
@@ -240,11 +261,8 @@ def unpack_right(
 def _read_features(model, pack, split, limit, device):
     "Of the images of a split: fc7, thumbnails, classes"
     augment = Augment(pack, model.spec, model.size, device)
-    loader = Loader(pack, split, shuffle=True)
     found = []
-    for some in loader.order()[:limit].sort().values.split(128):
-        squares,y = loader.read(some)
-        centre = next(augment.views(squares, 1))
+    for _,centre,y in read_centres(augment, pack, split, limit):
         thumbnails = F.adaptive_avg_pool2d(centre, 16).flatten(1)
         found.append((model.features(centre, model.spec.layers[-2].name), thumbnails, y.to(device)))
     return map(torch.cat, zip(*found))
@@ -420,7 +438,7 @@ def _read_probabilities(folder, line, pack, device):
     if model:
         measure_network(model, pack, device, keep=file)
     with reading(file):
-        p = torch.from_numpy(np.fromfile(file, '<f4').reshape(line['n'], -1))
+        p = read_ten_views(file, line['n'])
         y = torch.from_numpy(pack.labels('val')).long()
         require(p.shape==(len(y), pack.n_classes), 'has another number of images or classes')
         as_line = ((errors(p, y)==0).numpy()==unpack_right(line)).mean()
@@ -540,10 +558,11 @@ def average_missing(
 # %% ../../nbs/tools/trials.ipynb #5a20dc25
 def _describe_task(row, key, **more):
     "A trial as a line of JSON, for another process"
-    variants = {k:{n:_as_written(v) for n,v in row.variants[k].items()} for k in (key[0],)}
-    start = {k:{n:_as_written(v) for n,v in row.start[k].items()} for k in row.start if k==key[0]}
-    base = {k:_as_written(v) for k,v in row.base.items()}
-    return json.dumps(dict(row=dict(name=row.name, variants=variants, start=start, base=base), key=key, **more))
+    variant = key[0]
+    def write(choices): return {k:_as_written(v) for k,v in choices.items()}
+    start = {variant:write(row.start[variant])} if variant in row.start else {}
+    told = dict(name=row.name, variants={variant:write(row.variants[variant])}, start=start, base=write(row.base))
+    return json.dumps(dict(row=told, key=key, **more))
 
 def work():
     "Run the trial that standard input describes, and say on standard output how it goes"
@@ -793,9 +812,7 @@ def _compute_difference(c, found):
     if c.metric==than=='top-1, ten views':
         right = [np.stack([unpack_right(o) for o in some]) for some in (ours, others)]
         r['images_low'],r['images_high'] = resample(*right)
-    r = {k:round(v, 4) if isinstance(v, float) else v for k,v in r.items()}
-    return dict(variant=c.variant, against=c.against, metric=c.metric, than=than, printed=c.printed, logged=c.logged,
-                **r)
+    return c.record(r)
 
 # %% ../../nbs/tools/trials.ipynb #0aaec785
 def compute_card(
@@ -815,8 +832,8 @@ def compute_card(
     for variant in dict.fromkeys(o['variant'] for o in used):
         own = [o for o in used if o['variant']==variant]
         means[variant] = {k:round(statistics.fmean(map(METRICS[k], own)), 4) for k in metrics} | {'runs':len(own)}
-    pairs = [_compute_difference(c, found) for c in row.comparisons]
-    differences = {f"{o['variant']} - {o['against']}: {o['metric']}":o for o in pairs if o}
+    pairs = {c.key:_compute_difference(c, found) for c in row.comparisons}
+    differences = {k:o for k,o in pairs.items() if o}
     cfg = used[0]['settings']
     name = f"{row.name}: {cfg['pack']}, width {cfg['width']:g}, {cfg['size']} px, {cfg['epochs']:g} epochs"
     return Card(name, dict(variants=means, differences=differences), '% error, or as named', used[0]['n'],
