@@ -83,11 +83,11 @@ def _scale_squares(x, side):
 class _InputMaker:
     "What a pack and a spec say about every input, in training and in the test"
     def __init__(self,
-        pack,             # Gives mean, pca and the size of its squares
-        spec=PAPER,       # An InputSpec, or a model's spec, which has one as input
-        size:int=None,    # Side of the crop; 7/8 of the pack's squares if not given
-        device='cpu',     # Where batches are made
-    ):                    # Raises ValueError if the pack's squares are smaller than the crop
+        pack,               # Gives mean, pca and the size of its squares
+        spec=PAPER,         # An InputSpec, or a model's spec, which has one as input
+        size:int|None=None, # Side of the crop; 7/8 of the pack's squares if not given
+        device='cpu',       # Where batches are made
+    ):                      # Raises ValueError if the pack's squares are smaller than the crop
         self.spec = getattr(spec, 'input', spec)
         self.device = device
         self.square = pack.size
@@ -247,11 +247,11 @@ class Augment(_InputMaker):
         return _draw_choices(self, n, seed)
 
     def __call__(self,
-        xb:torch.Tensor, # (N,S,S,3) uint8 squares
-        seed:int=0,      # The same seed gives the same batch
-        start:int=0,     # Number of the first of these images, if they are only a part of the batch
-        total:int=None,  # Images in the whole batch, N if not given
-    )->torch.Tensor:     # (N,3,size,size) float, channels_last in memory; raises ValueError for other squares
+        xb:torch.Tensor,     # (N,S,S,3) uint8 squares
+        seed:int=0,          # The same seed gives the same batch
+        start:int=0,         # Number of the first of these images, if they are only a part of the batch
+        total:int|None=None, # Images in the whole batch, N if not given
+    )->torch.Tensor:         # (N,3,size,size) float, channels_last in memory; raises ValueError for other squares
         "A random crop, flip and colour for training (section 4.1)"
         x = self.squares(xb)
         n = len(xb)

@@ -38,7 +38,7 @@ def square(
 def read_square(
     src:str|Path|bytes, # Image file of any usual kind, or its bytes
     size:int=256,       # Side of the result, pixels
-    name:str=None,      # Name of the file, if `src` is bytes
+    name:str|None=None, # Name of the file, if `src` is bytes
 )->tuple:               # (size,size,3) uint8 array, and what was repaired ('' for nothing)
     "Read an image file as an RGB square; raises what Pillow raises if it is broken"
     with opening(src, name) as (im, note):
@@ -167,7 +167,7 @@ def prepare(
     dst:str|Path,       # Folder of the pack; must not exist
     size:Side=256,      # Side of the squares, pixels
     storage:Storage='raw', # How squares are kept; 'raw' is uint8 pixels, 'jpeg' is smaller
-    workers:Workers=None, # Threads that decode, one per core if not given
+    workers:Workers|None=None, # Threads that decode, one per core if not given
     val:ProperShare=.1, # Share of each class held out where there are no validation images
     quality:Quality=95, # Of the JPEGs of storage 'jpeg'
     max_bad:Share=.1,   # Share of refused files above which to stop
@@ -232,18 +232,18 @@ def part(
 class Loader:
     "Batches of uint8 squares and their labels, in an order fixed by seed and epoch"
     def __init__(self,
-        pack:Pack,         # Where the images are
-        split='train',     # 'train', 'val', and 'test' where there is one
-        bs:int=128,        # Images per batch, of all processes together; the last batch may be smaller
-        seed:int=0,        # Decides the order, together with epoch
-        epoch:int=0,       # Each epoch has its own order
-        start:int=0,       # Number of batches to leave out, for resuming
-        shuffle:bool=None, # True for training images, False for others, if not given
-        workers:int=2,     # Threads that read ahead
-        pin:bool=False,    # Page-locked memory, for copies to a GPU
-        rank:int=0,        # Which of `world` processes this is
-        world:int=1,       # Processes that share each batch
-    ):                     # Raises `Refusal` for numbers that make no sense, or a split that is not there
+        pack:Pack,              # Where the images are
+        split='train',          # 'train', 'val', and 'test' where there is one
+        bs:int=128,             # Images per batch, of all processes together; the last batch may be smaller
+        seed:int=0,             # Decides the order, together with epoch
+        epoch:int=0,            # Each epoch has its own order
+        start:int=0,            # Number of batches to leave out, for resuming
+        shuffle:bool|None=None, # True for training images, False for others, if not given
+        workers:int=2,          # Threads that read ahead
+        pin:bool=False,         # Page-locked memory, for copies to a GPU
+        rank:int=0,             # Which of `world` processes this is
+        world:int=1,            # Processes that share each batch
+    ):                          # Raises `Refusal` for numbers that make no sense, or a split that is not there
         if min(bs, workers)<1:
             raise Refusal(f'batch size {bs}, workers {workers}: must be 1 or more')
         if not 0<=rank<world:

@@ -50,10 +50,10 @@ class Dropout(nn.Module):
 class SharedDropout(nn.Module):
     "Dropout for a part of a batch: the mask of all images and all units is drawn, and this part cut out of it"
     def __init__(self,
-        whole:nn.Module,       # The dropout that it replaces
-        column:int=0,          # Number of the column
-        columns:int=1,         # How many columns there are
-        twin:nn.Module=None,   # The SharedDropout of the other column on the same device; it has drawn the mask already
+        whole:nn.Module,          # The dropout that it replaces
+        column:int=0,             # Number of the column
+        columns:int=1,            # How many columns there are
+        twin:nn.Module|None=None, # The SharedDropout of the other column on the same device, which has drawn the mask
     ):
         super().__init__()
         self.whole = whole

@@ -234,7 +234,7 @@ def shapes(
     spec:str|Spec,      # The network
     n_classes:int=1000, # Units of fc8
     width:float=1.,     # Share of the channels and units
-    size:int=None,      # Side of the input, the spec's own if not given
+    size:int|None=None, # Side of the input, the spec's own if not given
 )->list:                # Dicts: name, out, side, fan_in, units, params, macs; raises Refusal for bad values
     "Follow an image through the table: sides in pixels, units, parameters, multiply-adds per image"
     spec = get_spec(spec)
@@ -323,13 +323,13 @@ def _explain_picture(networks):
     return ' '.join(told)
 
 def draw_network(
-    spec:str|Spec,       # The network
-    other:str|Spec=None, # A second one, drawn below it; what differs is marked
-    n_classes:int=1000,  # Units of the last layer
-    width:float=1.,      # Share of the channels and units
-    size:int=None,       # Side of the input, the spec's own if not given
-    details:bool=False,  # Also write groups, initial weights and biases
-)->Drawing:              # A notebook shows it, `save` writes it; raises Refusal for bad values
+    spec:str|Spec,            # The network
+    other:str|Spec|None=None, # A second one, drawn below it; what differs is marked
+    n_classes:int=1000,       # Units of the last layer
+    width:float=1.,           # Share of the channels and units
+    size:int|None=None,       # Side of the input, the spec's own if not given
+    details:bool=False,       # Also write groups, initial weights and biases
+)->Drawing:                   # A notebook shows it, `save` writes it; raises Refusal for bad values
     "Draw a network as Figure 2 of the paper does; all numbers follow from its table"
     specs = [get_spec(o) for o in (spec, other) if o is not None]
     rows = compare(*specs).rows if other is not None else []
@@ -399,8 +399,8 @@ class AlexNet(nn.Module):
         spec:str|Spec='code2012', # A name in SPECS, or a table of your own
         n_classes:int=1000,       # Units of fc8
         width:float=1.,           # Share of the channels and units, for small machines
-        size:int=None,            # Side of the input, pixels; the spec's own if not given
-        seed:int=None,            # Of the initial weights; PyTorch's global state if not given
+        size:int|None=None,       # Side of the input, pixels; the spec's own if not given
+        seed:int|None=None,       # Of the initial weights; PyTorch's global state if not given
     ):                            # Raises Refusal for an unknown spec, values without sense, too small an input
         super().__init__()
         self.spec = get_spec(spec)
@@ -420,9 +420,9 @@ class AlexNet(nn.Module):
         return shapes(self.spec, self.n_classes, self.width, self.size)
 
     def forward(self,
-        x:torch.Tensor, # (N,3,size,size) float; raises ValueError for other shapes and kinds
-        upto:str=None,  # Stop after this layer
-    )->torch.Tensor:    # (N,n_classes) logits, or what leaves the layer upto
+        x:torch.Tensor,     # (N,3,size,size) float; raises ValueError for other shapes and kinds
+        upto:str|None=None, # Stop after this layer
+    )->torch.Tensor:        # (N,n_classes) logits, or what leaves the layer upto
         "From images to logits"
         check_images(x, self.size, 'AlexNet')
         for l in self.spec.layers:
@@ -450,7 +450,7 @@ class AlexNet(nn.Module):
 
     @torch.no_grad()
     def reset(self,
-        seed:int=None, # Of the random numbers; PyTorch's global state if not given
+        seed:int|None=None, # Of the random numbers; PyTorch's global state if not given
     ):
         "Draw the initial weights of the spec (section 5)"
         _draw_weights(self, torch.initial_seed() if seed is None else seed)
@@ -519,10 +519,10 @@ def header(
     return {'alexnet_nb':'1', **{k:str(v) for k,v in d.items()}}
 
 def save_weights(
-    model:AlexNet,  # The network
-    path:str|Path,  # File to write; an older one is replaced only when the new one is complete
-    extra:dict=None,# More tensors to keep in the same file
-    note:dict=None, # More strings for its header
+    model:AlexNet,        # The network
+    path:str|Path,        # File to write; an older one is replaced only when the new one is complete
+    extra:dict|None=None, # More tensors to keep in the same file
+    note:dict|None=None,  # More strings for its header
 ):
     "Write a network's weights, spec, class names and mean image to a safetensors file"
     tensors = {**model.state_dict(), **(extra or {})}
@@ -730,9 +730,9 @@ def _choose_reader(path):
 
 def load_weights(
     path:str|Path,   # A file or its address (https://…): .safetensors or a run folder of ours, .pth, .caffemodel, .onnx
-    mean=None,       # Mean image, if not the file's own: a .binaryproto, an array (side,side,3) or three numbers, RGB
-    sha256:str=None, # What the file's publisher says, 8 digits or more; the file is refused if it differs
-)->AlexNet:          # In evaluation mode; origin says what was recognized
+    mean=None,         # Mean image, if not the file's own: a .binaryproto, an array (side,side,3) or three numbers, RGB
+    sha256:str|None=None, # What the file's publisher says, 8 digits or more; the file is refused if it differs
+)->AlexNet:               # In evaluation mode; origin says what was recognized
     "Rebuild a network from a file; raises `Refusal` if the file is none that we know"
     check_digits(sha256)
     path = fetch(str(path), sha256) if is_url(path) else _find_file(Path(path))

@@ -49,7 +49,7 @@ class CifarNet(nn.Module):
         act:str='relu',       # A name in ACTIVATIONS
         variant:str='19pct',  # '19pct', or '18pct' with response normalization after the first two layers
         std1:float=1e-4,      # Standard deviation of the initial weights of conv1; 0.0001 goes with pixels 0..255
-        seed:int=None,        # Of the initial weights; without it they come from PyTorch's global generator
+        seed:int|None=None,   # Of the initial weights; without it they come from PyTorch's global generator
         n_classes:int=10,     # Outputs
     ):                        # Raises Refusal for an unknown activation or variant
         super().__init__()
@@ -82,10 +82,10 @@ class CifarNet(nn.Module):
 class Cifar:
     "A split of CIFAR-10 as one uint8 tensor on the device; batches are made there, without a step per image"
     def __init__(self,
-        x:torch.Tensor,           # (N,32,32,3) uint8
-        y:torch.Tensor,           # (N,) classes
-        device='cpu',             # Where to keep it
-        mean:torch.Tensor=None,   # (32,32,3) to subtract; the mean of x if not given
+        x:torch.Tensor,              # (N,32,32,3) uint8
+        y:torch.Tensor,              # (N,) classes
+        device='cpu',                # Where to keep it
+        mean:torch.Tensor|None=None, # (32,32,3) to subtract; the mean of x if not given
     ):
         if mean is None:
             mean = x.double().mean(0).float()
@@ -264,14 +264,14 @@ def load_training(
 
 # %% ../nbs/02_relu.ipynb #70752fc7
 def fit(
-    data:Cifar,            # The training images
-    s:Setting,             # Activation, rate, seed …
-    file:str|Path=None,    # Where to keep it after each epoch; a training that is there is gone on with
-    max_epochs:int=60,     # Ends there if the target is not reached
-    target:float=.25,      # Ends after the epoch whose running error is at most this
-    full:bool=True,        # Also measure the error with the weights as they are, and the slopes
-    bar=None,              # A progress bar in images
-)->list:                   # Of dicts, one for each epoch: error, frozen, loss, seconds, grads, slopes
+    data:Cifar,              # The training images
+    s:Setting,               # Activation, rate, seed …
+    file:str|Path|None=None, # Where to keep it after each epoch; a training that is there is gone on with
+    max_epochs:int=60,       # Ends there if the target is not reached
+    target:float=.25,        # Ends after the epoch whose running error is at most this
+    full:bool=True,          # Also measure the error with the weights as they are, and the slopes
+    bar=None,                # A progress bar in images
+)->list:                     # Of dicts, one for each epoch: error, frozen, loss, seconds, grads, slopes
     "Train until the target is reached; raises Refusal for a file of other settings"
     run = Training(data, s)
     if file and Path(file).exists():
@@ -449,10 +449,10 @@ def read_cifar(
 
 # %% ../nbs/02_relu.ipynb #3b1a22dc
 def cifar10(
-    src:str|Path=None,  # Python or binary batches, class folders, or a tar of these; None: torchvision fetches it
-    split:str='train',  # 'train' or 'val', the published test images
-    device='cpu',       # Where to keep it
-)->Cifar:               # Raises Refusal where src is something else
+    src:str|Path|None=None, # Python or binary batches, class folders, or a tar of these; None: torchvision fetches it
+    split:str='train',      # 'train' or 'val', the published test images
+    device='cpu',           # Where to keep it
+)->Cifar:                   # Raises Refusal where src is something else
     "CIFAR-10 from where you have it"
     return Cifar(*read_cifar(src or _download_cifar(), split), device)
 

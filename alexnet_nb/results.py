@@ -254,13 +254,13 @@ def _make_thumbnail(im):
     return im
 
 def show_top5(
-    ims,                # PIL images, or (S,S,3) uint8 arrays
-    probs:torch.Tensor, # (N,classes) probabilities, from predict
-    names:list,         # Names of the classes
-    labels:list=None,   # Right classes, where known
-    cols:int=4,         # Pictures per row
-    most:int=96,        # Pictures at most; a line counts the others. See `top5_pages`
-):                      # A matplotlib figure
+    ims,                   # PIL images, or (S,S,3) uint8 arrays
+    probs:torch.Tensor,    # (N,classes) probabilities, from predict
+    names:list,            # Names of the classes
+    labels:list|None=None, # Right classes, where known
+    cols:int=4,            # Pictures per row
+    most:int=96,           # Pictures at most; a line counts the others. See `top5_pages`
+):                         # A matplotlib figure
     "Pictures with their five most likely classes as bars, the right one red (Figure 4, left)"
     shown = min(len(probs), most)
     assert shown, 'there are no pictures to show'
@@ -290,13 +290,13 @@ def show_top5(
 
 # %% ../nbs/10_results.ipynb #9da2f564
 def top5_pages(
-    ims,                # Pictures as for `show_top5`, in a list or one after the other
-    probs:torch.Tensor, # (N,classes) probabilities, from predict
-    names:list,         # Names of the classes
-    labels:list=None,   # Right classes, where known
-    cols:int=4,         # Pictures per row
-    page:int=24,        # Pictures per figure
-):                      # Yields matplotlib figures
+    ims,                   # Pictures as for `show_top5`, in a list or one after the other
+    probs:torch.Tensor,    # (N,classes) probabilities, from predict
+    names:list,            # Names of the classes
+    labels:list|None=None, # Right classes, where known
+    cols:int=4,            # Pictures per row
+    page:int=24,           # Pictures per figure
+):                         # Yields matplotlib figures
     "The figures of `show_top5` for many pictures, one after the other"
     thumbnails = map(_make_thumbnail, ims)
     for start in range(0, len(probs), page):

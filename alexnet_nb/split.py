@@ -294,9 +294,9 @@ class Columns(nn.Module):
         return _Cross.apply(x, getattr(self, dst).device, self._seen, into, src, dst)
 
     def forward(self,
-        x:torch.Tensor, # (N,3,size,size) float on any device; raises ValueError for other shapes and kinds
-        upto:str=None,  # Stop after this layer
-    )->torch.Tensor:    # (N,n_classes) logits, or what leaves the layer upto, on the device of column a
+        x:torch.Tensor,     # (N,3,size,size) float on any device; raises ValueError for other shapes and kinds
+        upto:str|None=None, # Stop after this layer
+    )->torch.Tensor:        # (N,n_classes) logits, or what leaves the layer upto, on the device of column a
         "From images to logits"
         check_images(x, self.size, 'Columns')
         if self.training and self.own_masks:

@@ -48,7 +48,7 @@ class SGD2012(torch.optim.Optimizer):
         bias_lr:float=.02,       # Learning rate of biases
         momentum:float=.9,       # Share of the velocity that is kept
         weight_decay:float=5e-4, # Of weights; biases have none
-        rates:dict=None,         # Factors of both rates by layer, such as dict(conv1=.1, fc8=10); 0 freezes
+        rates:dict|None=None,    # Factors of both rates by layer, such as dict(conv1=.1, fc8=10); 0 freezes
     ):                           # Raises `Refusal` if there is no such layer
         rates = rates or {}
         groups = []
@@ -227,20 +227,20 @@ class Run(RunFolder):
 
 # %% ../nbs/09_train.ipynb #1f7c2530
 def settings(
-    pack:Pack,            # The data
-    spec:str|Spec=None,   # The network; 'code2012', or that of init_from
-    width:float=None,     # Share of channels and units; 1 with a GPU, 1/2 without
-    size:int=None,        # Side of the crops, pixels; 7/8 of the pack's with a GPU, at most 112 without
-    epochs:float=None,    # Passes over the training images; 90 with a GPU, 16 without
-    batch_size:int=128,   # Images per step
-    lr:float=.01,         # Learning rate of weights at the start
-    seed:int=0,           # Decides initial weights, order, crops, dropout
-    schedule:str=None,    # A name in SCHEDULES; 'log2012' with a GPU, 'short' without
-    gpu:bool=False,       # Is there a GPU?
-    precision:str='auto', # Of multiplications: fp32; tf32, 10 bits, on a GPU; bf16, 8 bits; auto, as suits the device
-    rates:dict|str=None,  # Factors of the rates by layer, a dict or 'conv1=0,fc8=10'; see SGD2012
-    init_from=None,       # Network to start from, or a file or run with it
-)->dict:                  # What Run keeps as config.json; raises `Refusal` for values that make no sense
+    pack:Pack,                # The data
+    spec:str|Spec|None=None,  # The network; 'code2012', or that of init_from
+    width:float|None=None,    # Share of channels and units; 1 with a GPU, 1/2 without
+    size:int|None=None,       # Side of the crops, pixels; 7/8 of the pack's with a GPU, at most 112 without
+    epochs:float|None=None,   # Passes over the training images; 90 with a GPU, 16 without
+    batch_size:int=128,       # Images per step
+    lr:float=.01,             # Learning rate of weights at the start
+    seed:int=0,               # Decides initial weights, order, crops, dropout
+    schedule:str|None=None,   # A name in SCHEDULES; 'log2012' with a GPU, 'short' without
+    gpu:bool=False,           # Is there a GPU?
+    precision:str='auto',   # Of multiplications: fp32; tf32, 10 bits, on a GPU; bf16, 8 bits; auto, as suits the device
+    rates:dict|str|None=None, # Factors of the rates by layer, a dict or 'conv1=0,fc8=10'; see SGD2012
+    init_from=None,           # Network to start from, or a file or run with it
+)->dict:                      # What Run keeps as config.json; raises `Refusal` for values that make no sense
     "Fill in the defaults of a training"
     given = dict(spec=spec, width=width, size=size, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed,
                  schedule=schedule, precision=precision, rates=parse_factors(rates), init_from=None)
@@ -287,13 +287,13 @@ def pick_precision(
 class Training:
     "What a run works on, and how far it has come"
     def __init__(self,
-        pack:Pack,                # The data
-        cfg:dict,                 # From `settings`
-        world:World=World(),      # Processes and devices that share the work
-        donor=None,               # Network to start from
-        channels_last:bool=None,  # Keep weights, too, in the order of pixels, then channels; as suits the precision
-        compile:bool=False,       # Let PyTorch compile the network for full batches
-        replay:bool=False,        # On a GPU, record a step and play it back
+        pack:Pack,                    # The data
+        cfg:dict,                     # From `settings`
+        world:World=World(),          # Processes and devices that share the work
+        donor=None,                   # Network to start from
+        channels_last:bool|None=None, # Keep weights, too, in the order of pixels, then channels; as suits the precision
+        compile:bool=False,           # Let PyTorch compile the network for full batches
+        replay:bool=False,            # On a GPU, record a step and play it back
     ):
         spec = get_spec(cfg['spec'])
         self.pack = pack
@@ -404,9 +404,9 @@ class Checkpoint:
 
 @reader('checkpoint', 'remove it, or choose another --run')
 def read_checkpoint(
-    path:Path,       # What `train` has written
-    t:Training=None, # What will go on from there
-)->Checkpoint:       # Raises `Refusal`, also for the checkpoint of another run
+    path:Path,            # What `train` has written
+    t:Training|None=None, # What will go on from there
+)->Checkpoint:            # Raises `Refusal`, also for the checkpoint of another run
     "Read a checkpoint"
     model,tensors,texts = read_weights(path)
     sizes = {'sums':(2, 3), **{f'velocity.{k}':v.shape for k,v in model.state_dict().items()}}
@@ -516,22 +516,22 @@ def _go_on(t, recorder, stop, workers, end, until, keep):
 # %% ../nbs/09_train.ipynb #c2ed1d0b
 @checked
 def train(
-    pack:Pack|str,            # The data, or its folder
-    run:str|Path,             # Folder of the run; an unfinished run of the same settings is resumed
-    device:str=None,          # 'cuda', 'cpu', 'cuda:0,cuda:1' …; a GPU if there is one, or one for each process
-    workers:Whole=2,          # Threads that read ahead
-    steps:Whole=None,         # Stop after this step, as if interrupted
-    say=tqdm.write,           # Where lines about the progress go
-    keep:Count=0,             # Checkpoints of this many of the last epochs stay
-    time_budget=None,         # Stop after so many minutes, or '90m', '2h'; the same call goes on
-    channels_last:bool=None,  # Keep weights, too, in the order of pixels, then channels; as suits the precision
-    compile:bool=False,       # Let PyTorch compile the network for full batches
-    columns:bool=False,       # Split the network over two devices, as in 2012
-    deterministic:bool=False, # On a GPU, only algorithms that give the same bits every time; a CPU does that anyway
-    wait:bool=False,          # Wait for the end of another training in the same folder, rather than refuse
-    replay:bool=False,        # On a GPU, record a step and play it back
-    **choices,                # See settings: spec, width, size, epochs, batch_size, lr, seed, precision, init_from …
-)->Run:                       # Raises `Refusal` if the loss is not a number, `Stopped` after Ctrl-C
+    pack:Pack|str,                # The data, or its folder
+    run:str|Path,                 # Folder of the run; an unfinished run of the same settings is resumed
+    device:str|None=None,         # 'cuda', 'cpu', 'cuda:0,cuda:1' …; a GPU if there is one, or one for each process
+    workers:Whole=2,              # Threads that read ahead
+    steps:Whole|None=None,        # Stop after this step, as if interrupted
+    say=tqdm.write,               # Where lines about the progress go
+    keep:Count=0,                 # Checkpoints of this many of the last epochs stay
+    time_budget=None,             # Stop after so many minutes, or '90m', '2h'; the same call goes on
+    channels_last:bool|None=None, # Keep weights, too, in the order of pixels, then channels; as suits the precision
+    compile:bool=False,           # Let PyTorch compile the network for full batches
+    columns:bool=False,           # Split the network over two devices, as in 2012
+    deterministic:bool=False,     # On a GPU, only algorithms that give the same bits every time; a CPU does that anyway
+    wait:bool=False,              # Wait for the end of another training in the same folder, rather than refuse
+    replay:bool=False,            # On a GPU, record a step and play it back
+    **choices,                   # See settings: spec, width, size, epochs, batch_size, lr, seed, precision, init_from …
+)->Run:                           # Raises `Refusal` if the loss is not a number, `Stopped` after Ctrl-C
     "Train a network on a pack, or go on with it"
     until = time.time()+parse_time(time_budget)
     if columns and compile:

@@ -195,7 +195,6 @@ def uncommented(
     last = {o.lineno:o.arg for o in parameters(f)}
     bad = []
     for o in parameters(f):
-        if o.annotation and ast.unparse(o.annotation).startswith('option('): continue  # which holds its own text
         if o.lineno not in comments or last[o.lineno]!=o.arg: bad.append(o.arg)
     return bad
 

@@ -178,9 +178,9 @@ class Kept:
 
 @reader('kept.json')
 def read_kept(
-    path:Path,      # The file
-    seal:str=None,  # Of the attempt, where that is known
-)->Kept:            # Raises `Refusal` if what it lists is not as it was
+    path:Path,          # The file
+    seal:str|None=None, # Of the attempt, where that is known
+)->Kept:                # Raises `Refusal` if what it lists is not as it was
     "Compare what was kept with its checksums"
     kept = read_json(path, Kept)
     require(kept.seal==(seal or kept.seal), 'belongs to another attempt')
@@ -226,8 +226,8 @@ class Site(Place):
         write_text(self.work/'kept.json', json.dumps(asdict(kept)))
 
     def begin(self,
-        job:dict=None, # What is asked for; the same as before, if not given
-        why:str='',    # Said in a line
+        job:dict|None=None, # What is asked for; the same as before, if not given
+        why:str='',         # Said in a line
     ):
         "Throw away what is there, and begin anew"
         if why:

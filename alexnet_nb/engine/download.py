@@ -28,8 +28,8 @@ def check_digits(
     return sha256 and str(sha256).lower()
 
 def check_sha256(
-    path:str|Path,   # A file
-    sha256:str=None, # What its publisher says, 8 digits or more; nothing is compared if not given
+    path:str|Path,        # A file
+    sha256:str|None=None, # What its publisher says, 8 digits or more; nothing is compared if not given
 ):
     "Raise `Refusal` unless the file is the one that was meant"
     digits = check_digits(sha256)
@@ -140,9 +140,9 @@ def _receive(url, partial):
 
 # %% ../../nbs/engine/download.ipynb #7aecaa8e
 def fetch(
-    url:str,         # https://, http:// or file://
-    sha256:str=None, # Compared with the file, if given
-)->Path:             # The copy in the folder of torch.hub
+    url:str,              # https://, http:// or file://
+    sha256:str|None=None, # Compared with the file, if given
+)->Path:                  # The copy in the folder of torch.hub
     "Download a file, unless it is there already; raises `Refusal` if it cannot be had, or is another"
     check_digits(sha256)
     with reading(f'{url} cannot be fetched'):

@@ -27,11 +27,11 @@ def _open_device(name):
         return device
 
 def deal_devices(
-    device:str=None,   # 'cuda', 'cuda:1', 'cpu', or several with commas between them; GPUs if there are any
-    pair:bool=False,   # Two devices for each process?
-    rank:int=0,        # Number of this process on this machine
-    processes:int=1,   # How many there are on this machine
-)->list:               # One device or two; raises `Refusal` if they are not there, or if it is not clear which
+    device:str|None=None, # 'cuda', 'cuda:1', 'cpu', or several with commas between them; GPUs if there are any
+    pair:bool=False,      # Two devices for each process?
+    rank:int=0,           # Number of this process on this machine
+    processes:int=1,      # How many there are on this machine
+)->list:                  # One device or two; raises `Refusal` if they are not there, or if it is not clear which
     "The devices of this process"
     each = 2 if pair else 1
     need = each*processes
@@ -51,8 +51,8 @@ def deal_devices(
 
 # %% ../../nbs/engine/machine.ipynb #0417d3aa
 def get_device(
-    device:str=None, # 'cuda', 'cuda:1', 'cpu' …; a GPU if there is one and none is named
-)->torch.device:     # Raises Refusal if it cannot be used
+    device:str|None=None, # 'cuda', 'cuda:1', 'cpu' …; a GPU if there is one and none is named
+)->torch.device:          # Raises Refusal if it cannot be used
     "The device to work on"
     return deal_devices(device)[0]
 

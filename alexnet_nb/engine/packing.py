@@ -75,10 +75,10 @@ def read_state(
 
 @reader('notes of a journal')
 def read_notes(
-    path:Path,         # The file
-    length:int=1<<26,  # Bytes that count
-    digest:bytes=None, # Checksum of them, where it is known
-)->bytes:              # Raises `Refusal`
+    path:Path,              # The file
+    length:int=1<<26,       # Bytes that count
+    digest:bytes|None=None, # Checksum of them, where it is known
+)->bytes:                   # Raises `Refusal`
     "What a journal noted: lines of [number, action, reason]"
     with open_file(path) as f:
         data = f.read(length)

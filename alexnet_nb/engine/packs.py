@@ -105,9 +105,9 @@ def read_pca(
     return read_json(path, Pca)
 
 def read_lines(
-    path:Path,  # A text file that this package wrote
-    n:int=None, # Its lines, where that is known
-)->list:        # Raises `Refusal` if the last one has no end
+    path:Path,       # A text file that this package wrote
+    n:int|None=None, # Its lines, where that is known
+)->list:             # Raises `Refusal` if the last one has no end
     "Lines of a list"
     *lines,rest = read_text(path, (1<<26)+1024*(n or 0)).split('\n')
     require(not rest, 'the last line has no end')
@@ -115,9 +115,9 @@ def read_lines(
 
 @reader('repairs.jsonl', _AGAIN)
 def read_repairs(
-    path:Path,  # The file
-    n:int=None, # Its lines, where that is known
-)->list:        # Of `Repair`; raises `Refusal`
+    path:Path,       # The file
+    n:int|None=None, # Its lines, where that is known
+)->list:             # Of `Repair`; raises `Refusal`
     "What was repaired and refused"
     lines = read_lines(path, n)
     require(n in (None, len(lines)), f'{len(lines)} lines, not {n}')
@@ -125,9 +125,9 @@ def read_repairs(
 
 @reader('names.txt', _AGAIN)
 def read_names(
-    path:Path,  # The file
-    n:int=None, # Its lines, where that is known
-)->list:        # Of texts; raises `Refusal`
+    path:Path,       # The file
+    n:int|None=None, # Its lines, where that is known
+)->list:             # Of texts; raises `Refusal`
     "Original names of images"
     lines = read_lines(path, n)
     require(n in (None, len(lines)), f'{len(lines)} names, not {n}')
@@ -136,11 +136,11 @@ def read_names(
 # %% ../../nbs/engine/packs.ipynb #98d4b5d4
 @reader('.npy', _AGAIN)
 def read_array(
-    path:Path,         # The file
-    dtype=None,        # What it must hold, where that is known
-    shape:tuple=None,  # What it must have; None stands for any length
-    mapped:bool=False, # Read it when it is used
-):                     # The array; raises `Refusal`
+    path:Path,             # The file
+    dtype=None,            # What it must hold, where that is known
+    shape:tuple|None=None, # What it must have; None stands for any length
+    mapped:bool=False,     # Read it when it is used
+):                         # The array; raises `Refusal`
     "An array in a file"
     with open_file(path) as f:
         header = {(1,0):np.lib.format.read_array_header_1_0, (2,0):np.lib.format.read_array_header_2_0}
@@ -157,10 +157,10 @@ def read_array(
 
 @reader('labels.npy', _AGAIN)
 def read_labels(
-    path:Path,          # The file
-    n:int=None,         # Number of images, where that is known
-    n_classes:int=None, # Number of classes, where that is known
-)->np.ndarray:          # int32 (N,); raises `Refusal`
+    path:Path,               # The file
+    n:int|None=None,         # Number of images, where that is known
+    n_classes:int|None=None, # Number of classes, where that is known
+)->np.ndarray:               # int32 (N,); raises `Refusal`
     "Classes of images"
     y = read_array(path, np.int32, (n,))
     low,high = y.min(initial=0),y.max(initial=0)
@@ -169,9 +169,9 @@ def read_labels(
 
 @reader('mean.npy', _AGAIN)
 def read_mean(
-    path:Path,     # The file
-    size:int=None, # Side, where that is known
-)->np.ndarray:     # float32 (S,S,3), 0 to 255; raises `Refusal`
+    path:Path,          # The file
+    size:int|None=None, # Side, where that is known
+)->np.ndarray:          # float32 (S,S,3), 0 to 255; raises `Refusal`
     "The mean image"
     x = read_array(path, np.float32, (size, size, 3))
     require(x.min()>=0 and x.max()<=255, f'numbers from {x.min()} to {x.max()}')
@@ -179,10 +179,10 @@ def read_mean(
 
 @reader('offsets.npy', _AGAIN)
 def read_offsets(
-    path:Path,      # The file
-    n:int=None,     # Number of images, where that is known
-    size:int=None,  # Bytes of the file of JPEGs, where that is known
-)->np.ndarray:      # int64 (N+1,); raises `Refusal`
+    path:Path,          # The file
+    n:int|None=None,    # Number of images, where that is known
+    size:int|None=None, # Bytes of the file of JPEGs, where that is known
+)->np.ndarray:          # int64 (N+1,); raises `Refusal`
     "Where JPEGs begin and end"
     ends = read_array(path, np.int64, (n if n is None else n+1,))
     require(len(ends) and ends[0]==0 and (np.diff(ends)>0).all(), 'numbers do not ascend from 0')
@@ -193,11 +193,11 @@ def read_offsets(
 class Jpegs:
     "Pictures kept as JPEGs, used like an array (N,S,S,3)"
     def __init__(self,
-        path:Path,    # File of the JPEGs, one behind the other
-        offsets:Path, # Array (N+1) of where they begin and end
-        size:int,     # Side of the pictures, pixels
-        n:int=None,   # Number of pictures, where that is known
-    ):                # Raises `Refusal`
+        path:Path,       # File of the JPEGs, one behind the other
+        offsets:Path,    # Array (N+1) of where they begin and end
+        size:int,        # Side of the pictures, pixels
+        n:int|None=None, # Number of pictures, where that is known
+    ):                   # Raises `Refusal`
         self.path = path
         with open_file(path) as f:
             self.ends = read_offsets(offsets, n, os.fstat(f.fileno()).st_size)
@@ -262,9 +262,9 @@ def write_sums(
 
 @reader('SHA256SUMS', _AGAIN)
 def read_sums(
-    path:Path,           # The file
-    about:PackMeta=None, # What the pack says of itself, where that is known
-)->dict:                 # {name: sha256}; nothing if there is no such file. Raises `Refusal`
+    path:Path,                # The file
+    about:PackMeta|None=None, # What the pack says of itself, where that is known
+)->dict:                      # {name: sha256}; nothing if there is no such file. Raises `Refusal`
     "Checksums of the files of a pack"
     if not os.path.lexists(path):
         return {}

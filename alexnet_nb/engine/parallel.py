@@ -207,9 +207,9 @@ _present = None # the world that this process has joined
 
 @contextmanager
 def join(
-    device:str=None, # As for `deal_devices`
-    pair:bool=False, # Two devices for each process?
-):                   # The `World`, the same within another `join`; raises `Refusal` for devices that are not there
+    device:str|None=None, # As for `deal_devices`
+    pair:bool=False,      # Two devices for each process?
+):                        # The `World`, the same within another `join`; raises `Refusal` for devices that are not there
     "Find the other processes that `torchrun` has started, if it has, and part from them at the end"
     global _present
     if _present is not None and _present.size>1:

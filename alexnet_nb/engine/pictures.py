@@ -309,7 +309,7 @@ def _decode(im, file, ended, name):
 @contextmanager
 def opening(
     src:str|Path|bytes, # As for `open_picture`
-    name:str=None,      # Name of the file, if `src` is bytes
+    name:str|None=None, # Name of the file, if `src` is bytes
 ):                      # What `open_picture` gives
     "Open an image file; while a large picture is in use here, other threads wait with theirs"
     if isinstance(src, Image.Image):
@@ -325,7 +325,7 @@ def opening(
 
 def open_picture(
     src:str|Path|bytes, # Image file of any usual kind, or its bytes; a PIL picture is taken as it is
-    name:str=None,      # Name of the file, if `src` is bytes
+    name:str|None=None, # Name of the file, if `src` is bytes
 )->tuple:               # The picture, upright and RGB, and what was repaired ('' for nothing)
     "Open an image file; raises what Pillow raises if it is broken, ValueError if it cannot be used"
     with opening(src, name) as found:

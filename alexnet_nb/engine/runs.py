@@ -174,10 +174,10 @@ class RunFolder:
     words = ()                     # settings that are words for people
 
     def __init__(self,
-        path:str|Path,    # The folder; made if it does not exist
-        config:dict=None, # Settings of the run; without them an existing run is opened
-        make:bool=True,   # Make what is not there? Otherwise only refuse what cannot be made
-    ):                    # Raises `Refusal` if the folder holds something else, or a run with other settings
+        path:str|Path,         # The folder; made if it does not exist
+        config:dict|None=None, # Settings of the run; without them an existing run is opened
+        make:bool=True,        # Make what is not there? Otherwise only refuse what cannot be made
+    ):                         # Raises `Refusal` if the folder holds something else, or a run with other settings
         self.path = Path(path)
         self.config = config
         file = self.path/'config.json'

@@ -101,13 +101,13 @@ def _choose_times(call, device, least, clock):
 @dataclass
 class Ratio:
     "A figure that is made from the times of one round"
-    what:str              # In words
-    of:object             # Function of {name: seconds}
-    unit:str              # 'times as fast', 'times as long', 'copies', 'GB/s' …
-    goal:float = None     # Where we want to be
-    limit:float = None    # What cannot be beaten if every array has to be read and written
-    place:str = None      # Where, if not where the job is
-    ceiling:object = None # Function of {name: seconds}: (share of what the machine can do, what binds)
+    what:str                # In words
+    of:object               # Function of {name: seconds}
+    unit:str                # 'times as fast', 'times as long', 'copies', 'GB/s' …
+    goal:float|None = None  # Where we want to be
+    limit:float|None = None # What cannot be beaten if every array has to be read and written
+    place:str|None = None   # Where, if not where the job is
+    ceiling:object = None   # Function of {name: seconds}: (share of what the machine can do, what binds)
 
 @dataclass
 class Job:

@@ -29,9 +29,9 @@ def _as_bytes(t): # without a copy, if it lies in one piece in the memory of the
     return memoryview(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 def write_safetensors(
-    path:str|Path,      # File to write; an older one is replaced only when the new one is complete
-    tensors:dict,       # Tensors by name, on any device
-    metadata:dict=None, # What the header says: values by name, written as text
+    path:str|Path,           # File to write; an older one is replaced only when the new one is complete
+    tensors:dict,            # Tensors by name, on any device
+    metadata:dict|None=None, # What the header says: values by name, written as text
 ):
     "Write tensors to a safetensors file, the same bytes for the same contents; raises `Unwritable`"
     ordered = sorted(tensors.items(), key=lambda o: (-o[1].element_size(), o[0]))

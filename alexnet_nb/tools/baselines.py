@@ -512,11 +512,11 @@ class Baseline(TypedDict):
     date:str
 
 def run_system(
-    name:str,          # In `SYSTEMS`
-    pack:Pack,         # The data
-    folder:Path,       # Where vectors are kept
-    systems:dict=None, # Others than `SYSTEMS`
-)->dict:               # A `Baseline`
+    name:str,               # In `SYSTEMS`
+    pack:Pack,              # The data
+    folder:Path,            # Where vectors are kept
+    systems:dict|None=None, # Others than `SYSTEMS`
+)->dict:                    # A `Baseline`
     "Choose the recipes of a system, train its classifiers and measure them"
     y = torch.from_numpy(pack.labels('val')).long()
     tried,chosen,scores,seconds = [],{},{},0
@@ -643,7 +643,7 @@ def list_systems(
 # %% ../../nbs/tools/baselines.ipynb #7b6ded9c
 def check_baselines(
     pack:str,             # Folder of the pack
-    lines:str=None,       # File of the finished systems
+    lines:str|None=None,  # File of the finished systems
     recompute:bool=False, # Only compute the card
 ):                        # The pack or None; raises `Refusal`
     "Refuse what cannot be run, before anything is run"
@@ -664,7 +664,7 @@ def check_baselines(
 def measure_baselines(
     pack:str,             # Folder of the pack
     folder:Path,          # Where vectors and scores are kept
-    lines:str=None,       # File of the finished systems
+    lines:str|None=None,  # File of the finished systems
     recompute:bool=False, # Only compute the card, from what is there
 )->Card:
     "Run the systems that are missing, and compute the card from all that there are"
@@ -697,10 +697,10 @@ def describe_baselines(
 
 # %% ../../nbs/tools/baselines.ipynb #c01ef6f8
 def fisher_vectors(
-    pack:Pack,          # The data
-    folder:Path,        # Where they are kept
-    split:str='train',  # Or val
-    recipe:Recipe=None, # How; SIFT, the first of its recipes in `SYSTEMS`
-)->Vectors:             # v[numbers] are rows, float32, of length 1
+    pack:Pack,               # The data
+    folder:Path,             # Where they are kept
+    split:str='train',       # Or val
+    recipe:Recipe|None=None, # How; SIFT, the first of its recipes in `SYSTEMS`
+)->Vectors:                  # v[numbers] are rows, float32, of length 1
     "Fisher vectors of SIFT of all images of a split, as far as they are not there yet"
     return pack_vectors(recipe or SYSTEMS['fisher']['sift'][0], pack, folder, split)

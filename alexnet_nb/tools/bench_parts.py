@@ -25,10 +25,10 @@ LIMITS = {'forward':2/2, 'forward and backward':(2+3)/2} # Copies, if every arra
 
 # %% ../../nbs/tools/bench_parts.ipynb #9dcad7f1
 def places(
-    spec='code2012',   # A name in SPECS, or a spec
-    width:float=1.,    # Share of the channels
-    size:int=None,     # Side of the input, pixels
-)->list:               # (channels, side, is the spatial norm there too?)
+    spec='code2012',    # A name in SPECS, or a spec
+    width:float=1.,     # Share of the channels
+    size:int|None=None, # Side of the input, pixels
+)->list:                # (channels, side, is the spatial norm there too?)
     "Where a network has response normalization before it pools"
     spec = get_spec(spec)
     found = []

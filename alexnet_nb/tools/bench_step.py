@@ -55,7 +55,7 @@ def make_step(
     mode:Mode=Mode(),       # Precision, memory, compiler
     device='cpu',           # Where it works
     width:float=1.,         # Share of the channels and units
-    size:int=None,          # Side of the input, pixels; the network's own if not given
+    size:int|None=None,     # Side of the input, pixels; the network's own if not given
     n_classes:int=1000,     # Outputs
     compile_mode:str='default', # One of COMPILE_MODES
 ):                          # Function of images (N,3,S,S) and classes (N,) that takes a step and returns the loss
@@ -75,7 +75,7 @@ def make_net(
     name:str,           # A name in SPECS, or ALEXNET
     device='cpu',       # Where it works
     width:float=1.,     # Share of the channels and units
-    size:int=None,      # Side of the input, pixels; the network's own if not given
+    size:int|None=None, # Side of the input, pixels; the network's own if not given
     n_classes:int=1000, # Outputs
 ):                      # Module
     "A network by its name, ready to train"
@@ -114,7 +114,7 @@ def fed_step(
     o,                # Options
     name:str,         # A network
     mode:Mode=Mode(), # Precision, memory, compiler
-    n:int=None,       # Images; as the options say if not given
+    n:int|None=None,  # Images; as the options say if not given
 ):                    # Function without arguments
     "A training step on a batch that is always there"
     size = input_size(o, name)
@@ -146,12 +146,12 @@ def compare_steps(
 
 # %% ../../nbs/tools/bench_step.ipynb #01d22367
 def work(
-    spec='code2012',  # A name in SPECS, or a spec
-    batch:int=128,    # Images
-    width:float=1.,   # Share of the channels and units
-    size:int=None,    # Side of the input, pixels; the spec's own if not given
-    bf16:bool=False,  # Autocast to bfloat16
-)->dict:              # flops (operations) and bytes of a training step
+    spec='code2012',    # A name in SPECS, or a spec
+    batch:int=128,      # Images
+    width:float=1.,     # Share of the channels and units
+    size:int|None=None, # Side of the input, pixels; the spec's own if not given
+    bf16:bool=False,    # Autocast to bfloat16
+)->dict:                # flops (operations) and bytes of a training step
     "What a training step has to do, counted from the table of the network"
     spec = get_spec(spec)
     macs = [o['macs'] for o in shapes(spec, width=width, size=size)]
@@ -166,10 +166,10 @@ def work(
     return dict(flops=2*batch*(3*sum(macs)-macs[0]), bytes=moved)
 
 def list_operations(
-    spec,            # A spec
-    width:float=1.,  # Share of the channels and units
-    size:int=None,   # Side of the input, pixels
-)->list:             # (operation, numbers read and written for each image, parameters), in order
+    spec,               # A spec
+    width:float=1.,     # Share of the channels and units
+    size:int|None=None, # Side of the input, pixels
+)->list:                # (operation, numbers read and written for each image, parameters), in order
     "What a network does, from its table"
     read = 3*(size or spec.size)**2
     rows = []

@@ -33,16 +33,16 @@ from ..train import Training, settings, train_step
 # %% ../../nbs/tools/bench_train.ipynb #842b9280
 @contextmanager
 def train_from_pack(
-    pack:str,            # Folder
-    batch_size:int=128,  # Images
-    steps:int=2,         # Taken at each call
+    pack:str,              # Folder
+    batch_size:int=128,    # Images
+    steps:int=2,           # Taken at each call
     precision:str='auto', # Of the products; fp32, bf16, or what suits the device
-    width:float=1.,      # Share of the channels and units
-    size:int=224,        # Side of the crops, pixels
-    device:str='cpu',    # Where it works
-    threads:int=None,    # Of the CPU; PyTorch's choice if not given
-    keep:bool=True,      # Keep memory, as training does?
-):                       # A context, which gives a function without arguments
+    width:float=1.,        # Share of the channels and units
+    size:int=224,          # Side of the crops, pixels
+    device:str='cpu',      # Where it works
+    threads:int|None=None, # Of the CPU; PyTorch's choice if not given
+    keep:bool=True,        # Keep memory, as training does?
+):                         # A context, which gives a function without arguments
     "Some steps of a training of code2012, from the pack to the weights"
     with ExitStack() as stack:
         stack.enter_context(thread_count(threads))
@@ -62,18 +62,18 @@ def train_from_pack(
 # %% ../../nbs/tools/bench_train.ipynb #174f3ca6
 @contextmanager
 def train_torchvision(
-    folder:str=None,     # Pictures in folders of classes; a ready batch of random numbers if not given
-    batch_size:int=128,  # Images
-    steps:int=2,         # Taken at each call
+    folder:str|None=None,  # Pictures in folders of classes; a ready batch of random numbers if not given
+    batch_size:int=128,    # Images
+    steps:int=2,           # Taken at each call
     precision:str='fp32', # Of the products
     channels_last:bool=False, # Weights and images in the order of pixels, then channels
-    compile:bool=False,  # By torch.compile
-    width:float=1.,      # Share of the channels and units
-    size:int=224,        # Side of the crops, pixels
-    device:str='cpu',    # Where it works
-    threads:int=None,    # Of the CPU; PyTorch's choice if not given
-    keep:bool=False,     # Keep memory as our training does, not as the C library does it?
-):                       # A context, which gives a function without arguments
+    compile:bool=False,    # By torch.compile
+    width:float=1.,        # Share of the channels and units
+    size:int=224,          # Side of the crops, pixels
+    device:str='cpu',      # Where it works
+    threads:int|None=None, # Of the CPU; PyTorch's choice if not given
+    keep:bool=False,       # Keep memory as our training does, not as the C library does it?
+):                         # A context, which gives a function without arguments
     "Some steps of the loop of torchvision's references"
     with ExitStack() as stack:
         stack.enter_context(thread_count(threads))

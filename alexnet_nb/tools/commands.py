@@ -29,7 +29,7 @@ from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
-from ..engine.core import Count, Refusal, Table, Whole, check_writable, command, option, progress
+from ..engine.core import Count, Maybe, Refusal, Several, Some, Table, Whole, check_writable, command, progress
 from ..engine.core import reading, write_text
 from ..engine.demo import CLASSES, demo
 from ..engine.packing import map_ahead
@@ -51,16 +51,16 @@ def describe_repairs(
 
 @command
 def alexnet_prepare(
-    src:str,          # Folder or archive: ILSVRC's tars, Kaggle's layout, parquet shards, CIFAR-10, or class folders
-    dst:option('Folder of the pack to make; must not exist', nargs='?', opt=False)=None,
-    size:int=256,     # Side of the squares, pixels; 128 is enough for small networks on a CPU
-    storage:str='raw',# How squares are kept: raw pixels, or jpeg, which is smaller
-    quality:int=95,   # Of the JPEGs of storage jpeg
-    val:float=.1,     # Share of each class held out where there are no validation images
-    max_bad:float=.1, # Share of refused files above which to stop
-    workers:int=None, # Threads that decode (default: one per core)
-    wait:bool=False,  # Wait for another preparation of the same pack, rather than refuse
-    verify:bool=False,# Compare the files of the pack SRC with their checksums, and do nothing else
+    src:str,             # Folder or archive: ILSVRC's tars, Kaggle's layout, parquet shards, CIFAR-10, or class folders
+    dst:Maybe=None,        # Folder of the pack to make; must not exist
+    size:int=256,          # Side of the squares, pixels; 128 is enough for small networks on a CPU
+    storage:str='raw',     # How squares are kept: raw pixels, or jpeg, which is smaller
+    quality:int=95,        # Of the JPEGs of storage jpeg
+    val:float=.1,          # Share of each class held out where there are no validation images
+    max_bad:float=.1,      # Share of refused files above which to stop
+    workers:int|None=None, # Threads that decode (default: one per core)
+    wait:bool=False,       # Wait for another preparation of the same pack, rather than refuse
+    verify:bool=False,     # Compare the files of the pack SRC with their checksums, and do nothing else
 ):
     "Make a pack from a data set: squares, mean image, colour PCA, list of repairs"
     from alexnet_nb.data import Pack, prepare
@@ -216,29 +216,29 @@ def measure_run(
 # %% ../../nbs/tools/commands.ipynb #c043779e
 @command
 def alexnet_train(
-    pack:option("Folder made by alexnet_prepare; without it, demo data is drawn and used", nargs='?', opt=False)=None,
-    run:str=None,          # Folder of the run (default: runs/PACK-SPEC); an unfinished one is resumed
-    spec:str=None,         # Network: paper, code2012, torchvision … (default: code2012, or that of --init_from)
-    width:float=None,      # Share of channels and units (default: 1 with a GPU, else 0.5)
-    size:int=None,         # Side of the crops, pixels (default: 7/8 of the pack's with a GPU, else at most 112)
-    epochs:float=None,     # Passes over the training images (default: 90 with a GPU, else 16)
-    batch_size:int=128,    # Images per step, all processes together
-    lr:float=.01,          # Learning rate of weights at the start; biases have the spec's multiple of it
-    seed:int=0,            # Decides initial weights, order, crops and dropout
-    schedule:str=None,     # constant, short, paper, log2010, log2012, exp (default: log2012 with a GPU, else short)
-    precision:str='auto',  # fp32, tf32 (with a GPU), bf16, or auto: bf16 where the device has instructions for it
-    init_from:str=None,    # Start from this run or file of weights; the last layer is new where the classes differ
-    rates:str=None,        # Factors of the rates by layer, as in conv1=0,fc8=10; 0 freezes
-    time_budget:str=None,  # Stop after so many minutes, or 90m, 2h; the same command goes on
-    keep:Count=0,          # Keep the checkpoints of so many of the last epochs, beside the last and the best
-    channels_last:bool=None, # Keep weights in the order of pixels, then channels; always with bf16
-    compile:bool=False,    # Let PyTorch compile the network; takes a minute or more at the start
+    pack:Maybe=None,           # Folder made by alexnet_prepare; without it, demo data is drawn and used
+    run:str|None=None,         # Folder of the run (default: runs/PACK-SPEC); an unfinished one is resumed
+    spec:str|None=None,        # Network: paper, code2012, torchvision … (default: code2012, or that of --init_from)
+    width:float|None=None,     # Share of channels and units (default: 1 with a GPU, else 0.5)
+    size:int|None=None,        # Side of the crops, pixels (default: 7/8 of the pack's with a GPU, else at most 112)
+    epochs:float|None=None,    # Passes over the training images (default: 90 with a GPU, else 16)
+    batch_size:int=128,        # Images per step, all processes together
+    lr:float=.01,              # Learning rate of weights at the start; biases have the spec's multiple of it
+    seed:int=0,                # Decides initial weights, order, crops and dropout
+    schedule:str|None=None,    # constant, short, paper, log2010, log2012, exp (default: log2012 with a GPU, else short)
+    precision:str='auto',      # fp32, tf32 (with a GPU), bf16, or auto: bf16 where the device has instructions for it
+    init_from:str|None=None,   # Start from this run or file of weights; the last layer is new where the classes differ
+    rates:str|None=None,       # Factors of the rates by layer, as in conv1=0,fc8=10; 0 freezes
+    time_budget:str|None=None, # Stop after so many minutes, or 90m, 2h; the same command goes on
+    keep:Count=0,              # Keep the checkpoints of so many of the last epochs, beside the last and the best
+    channels_last:bool|None=None, # Keep weights in the order of pixels, then channels; always with bf16
+    compile:bool=False,        # Let PyTorch compile the network; takes a minute or more at the start
     deterministic:bool=False, # On a GPU: the same bits every time, and slower; on a CPU they always are
-    steps:Whole=None,      # Stop after this step, as if interrupted; the same command without it goes on
-    device:str=None,       # cuda, cuda:1, cpu, cuda:0,cuda:1 … (default: GPUs if there are any)
-    columns:bool=False,    # Split the network over two devices, as in 2012
-    wait:bool=False,       # Wait for the end of another training in the same folder, rather than refuse
-    workers:Whole=2,       # Threads that read ahead
+    steps:Whole|None=None,     # Stop after this step, as if interrupted; the same command without it goes on
+    device:str|None=None,      # cuda, cuda:1, cpu, cuda:0,cuda:1 … (default: GPUs if there are any)
+    columns:bool=False,        # Split the network over two devices, as in 2012
+    wait:bool=False,           # Wait for the end of another training in the same folder, rather than refuse
+    workers:Whole=2,           # Threads that read ahead
 ):
     "Train a network, measure it with one and with ten views, draw its learning curve, filters and predictions"
     from alexnet_nb.data import Pack
@@ -283,12 +283,12 @@ def _row_of_errors(name, views, r):
 # %% ../../nbs/tools/commands.ipynb #9ef17b0d
 @command
 def alexnet_eval(
-    run:option("Run folders, or files of weights; several are also averaged", nargs='+'),
-    pack:str=None,     # Folder made by alexnet_prepare
-    split:str='val',   # val or train
+    run:Several,          # Run folders, or files of weights; several are also averaged
+    pack:str|None=None,   # Folder made by alexnet_prepare
+    split:str='val',      # val or train
     batch_size:Whole=64, # Images that are read at a time
-    device:str=None,   # cuda, cuda:1, cpu … (default: a GPU if there is one)
-    card:str=None,     # File to write the result card to
+    device:str|None=None, # cuda, cuda:1, cpu … (default: a GPU if there is one)
+    card:str|None=None,   # File to write the result card to
     precision:str='auto', # fp32, tf32 (with a GPU), bf16, or auto: bf16 where the device has instructions for it
     compare:bool=False, # Compare fp32 with bf16 instead: ten views, image by image
 ):
@@ -434,10 +434,10 @@ def decode_ahead(
 @command
 def alexnet_predict(
     run:str,                                 # Run folder, or a file of weights
-    image:option("Image files", nargs='+'),
+    image:Several,                           # Image files
     out:str='predictions.png',               # Picture to write, in the format of its ending; or a table, .csv or .json
     views:int=10,                            # 10, or 1 for the centre alone
-    device:str=None,                         # cuda, cuda:1, cpu … (default: a GPU if there is one)
+    device:str|None=None,                    # cuda, cuda:1, cpu … (default: a GPU if there is one)
     precision:str='auto',                    # fp32, tf32 (with a GPU), bf16, or auto, as suits the device
 ):
     "The five most likely classes of some pictures, as a table and as a picture"
@@ -479,13 +479,12 @@ def alexnet_predict(
 # %% ../../nbs/tools/commands.ipynb #1dff6c77
 @command
 def alexnet_bench(
-    what:option('What to measure: train, profile, step, lrn, optimizer, data, feed, growth, eval (default: all)',
-                nargs='*', opt=False)=None,
-    device:str=None,          # cuda, cuda:1, cpu … (default: a GPU if there is one)
+    what:Some=None,     # What to measure: train, profile, step, lrn, optimizer, data, feed, growth, eval (default: all)
+    device:str|None=None,     # cuda, cuda:1, cpu … (default: a GPU if there is one)
     batch_size:int=128,       # Images; the goals are for 128
     repeats:int=10,           # Rounds for whole training, for the data and for the parts of the network
     steps:int=5,              # Rounds for whole training steps, three steps each; 0 leaves them out
-    threads:int=None,         # Threads of the CPU (default: PyTorch's choice)
+    threads:int|None=None,    # Threads of the CPU (default: PyTorch's choice)
     width:float=1.,           # Share of channels and units, for a quick look
     size:int=224,             # Side of the input, pixels
     compile:bool=False,       # Also through torch.compile, which needs a compiler (whole steps: always on a GPU)
@@ -505,17 +504,17 @@ def alexnet_bench(
 # %% ../../nbs/tools/commands.ipynb #5c490dcf
 @command
 def alexnet_doctor(
-    pack:option("Folder made by alexnet_prepare; without it, a small pack is drawn", nargs='?', opt=False)=None,
-    spec:str='code2012',  # Network; see alexnet_train
-    width:float=None,     # Share of channels and units (default: as alexnet_train would choose)
-    size:int=None,        # Side of the crops, pixels (default: as alexnet_train would choose)
-    batch_size:int=128,   # Images per step
-    device:str=None,      # cuda, cuda:1, cpu … (default: a GPU if there is one)
-    workers:int=2,        # Threads that read ahead
-    seconds:float=30.,    # For all probes; a slow machine takes somewhat longer
-    verify:bool=False,    # Compare all files of the pack with their checksums, too
-    json:str=None,        # File to write the report to, as JSON
-    precision:str='auto', # fp32, tf32 (with a GPU), bf16, or auto, as alexnet_train would choose
+    pack:Maybe=None,       # Folder made by alexnet_prepare; without it, a small pack is drawn
+    spec:str='code2012',   # Network; see alexnet_train
+    width:float|None=None, # Share of channels and units (default: as alexnet_train would choose)
+    size:int|None=None,    # Side of the crops, pixels (default: as alexnet_train would choose)
+    batch_size:int=128,    # Images per step
+    device:str|None=None,  # cuda, cuda:1, cpu … (default: a GPU if there is one)
+    workers:int=2,         # Threads that read ahead
+    seconds:float=30.,     # For all probes; a slow machine takes somewhat longer
+    verify:bool=False,     # Compare all files of the pack with their checksums, too
+    json:str|None=None,    # File to write the report to, as JSON
+    precision:str='auto',  # fp32, tf32 (with a GPU), bf16, or auto, as alexnet_train would choose
 ):
     "Measure what limits training here and forecast the paper's run; exit code 1: something is broken, 2: bad input"
     from alexnet_nb.tools.doctor import doctor
@@ -532,29 +531,28 @@ def alexnet_doctor(
 # %% ../../nbs/tools/commands.ipynb #05861d37
 @command
 def alexnet_reproduce(
-    name:option('Experiment, or several with commas, or all; without it, they are listed', nargs='?', opt=False)=None,
-    pack:option("Folder made by alexnet_prepare; for figure1 CIFAR-10 in any form (else torchvision fetches it)",
-                nargs='?', opt=False)=None,
-    folder:str=None,     # Of the series, where runs are kept (default: runs/NAME-PACK; trainings in pairs: runs/PACK)
-    out:str=None,        # The card to write, or the folder for several (default: card.json or NAME.json in that folder)
-    only:str=None,       # Variants of which names; figure1: activations; several are separated by commas
-    seeds:int=None,      # How many
-    lines:str=None,      # Trainings in pairs: file of finished runs (of several experiments: their folder)
-    jobs:int=None,       # Trainings in pairs: how many at once (default: one per core where networks are small)
-    first:str=None,      # pretrain: folder of the pack that is trained on first
+    name:Maybe=None,          # Experiment, or several with commas, or all; without it, they are listed
+    pack:Maybe=None,    # Folder made by alexnet_prepare; for figure1 CIFAR-10 in any form (else torchvision fetches it)
+    folder:str|None=None,  # Of the series, where runs are kept (default: runs/NAME-PACK; trainings in pairs: runs/PACK)
+    out:str|None=None,   # The card to write, or the folder for several (default: card.json or NAME.json in that folder)
+    only:str|None=None,       # Variants of which names; figure1: activations; several are separated by commas
+    seeds:int|None=None,      # How many
+    lines:str|None=None,      # Trainings in pairs: file of finished runs (of several experiments: their folder)
+    jobs:int|None=None,       # Trainings in pairs: how many at once (default: one per core where networks are small)
+    first:str|None=None,      # pretrain: folder of the pack that is trained on first
     recompute:bool=False, # Trainings in pairs: only compute the card, from the finished runs
-    steps:int=None,      # autopsy: of each run, at most
-    max_epochs:int=None, # figure1: of each run (default: 60)
-    lr:str=None,         # figure1: a rate for all activations, or one for each, with commas, instead of a choice
-    variant:str=None,    # figure1: 19pct or 18pct, the latter with response normalization
-    std1:float=None,     # figure1: standard deviation of the initial weights of conv1 (default: 0.0001)
-    precision:str=None,  # figure1: fp32 or bf16
-    ways:bool=None,      # figure1: also time a step in both precisions, with and without channels_last and compiled
-    width:float=None,    # autopsy, full: share of the channels
-    size:int=None,       # autopsy, full: side of the input, pixels
-    epochs:float=None,   # full: passes over the training images (default: 40)
-    n_classes:int=None,  # autopsy: units of fc8; more than the pack has classes if you like
-    device:str=None,     # cpu, cuda …
+    steps:int|None=None,      # autopsy: of each run, at most
+    max_epochs:int|None=None, # figure1: of each run (default: 60)
+    lr:str|None=None,         # figure1: a rate for all activations, or one for each, with commas, instead of a choice
+    variant:str|None=None,    # figure1: 19pct or 18pct, the latter with response normalization
+    std1:float|None=None,     # figure1: standard deviation of the initial weights of conv1 (default: 0.0001)
+    precision:str|None=None,  # figure1: fp32 or bf16
+    ways:bool|None=None,     # figure1: also time a step in both precisions, with and without channels_last and compiled
+    width:float|None=None,    # autopsy, full: share of the channels
+    size:int|None=None,       # autopsy, full: side of the input, pixels
+    epochs:float|None=None,   # full: passes over the training images (default: 40)
+    n_classes:int|None=None,  # autopsy: units of fc8; more than the pack has classes if you like
+    device:str|None=None,     # cpu, cuda …
 ):
     "Run an experiment of the pages again; what is not given is as the experiment has it"
     from alexnet_nb.engine.machine import get_device, keep_memory

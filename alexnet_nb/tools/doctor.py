@@ -310,16 +310,16 @@ _DRAWN = SimpleNamespace(size=256, n_classes=10, path=Path('drawn'), sha256='0'*
 
 @checked
 def check_doctor(
-    pack:str|Path=None,    # Folder made by prepare; None for one that is drawn
-    spec:str='code2012',   # The network
-    width:Annotated[float, Meta(gt=0, le=16)]=None,  # Share of channels and units, as train would choose if not given
-    size:Annotated[int, Meta(ge=1, le=4096)]=None,   # Side of the crops, pixels, as train would choose if not given
+    pack:str|Path|None=None, # Folder made by prepare; None for one that is drawn
+    spec:str='code2012',     # The network
+    width:Annotated[float, Meta(gt=0, le=16)]|None=None, # Share of channels; as train would choose if not given
+    size:Annotated[int, Meta(ge=1, le=4096)]|None=None,  # Side of the crops, pixels, as train would choose if not given
     batch_size:Annotated[int, Meta(ge=1, le=1<<16)]=128, # Images per step
-    device:str=None,       # cuda, cpu …; a GPU if there is one
-    workers:Annotated[int, Meta(ge=1, le=1024)]=2,   # Threads that read ahead
+    device:str|None=None,    # cuda, cpu …; a GPU if there is one
+    workers:Annotated[int, Meta(ge=1, le=1024)]=2,       # Threads that read ahead
     seconds:Annotated[float, Meta(gt=0, le=86400)]=30., # For all probes
-    precision:str='auto',  # fp32, tf32, bf16, or auto, as train would choose
-)->tuple:                  # The device, and the settings of a training; raises `Refusal`
+    precision:str='auto',    # fp32, tf32, bf16, or auto, as train would choose
+)->tuple:                    # The device, and the settings of a training; raises `Refusal`
     "Refuse what cannot be examined, before anything is drawn or measured"
     device = get_device(device)
     pack = _DRAWN if pack is None else Pack(pack)
@@ -330,19 +330,19 @@ def check_doctor(
 
 # %% ../../nbs/tools/doctor.ipynb #e61e5723
 def doctor(
-    pack:str|Path=None,    # Folder made by prepare; a small one is drawn if not given
-    spec:str='code2012',   # The network
-    width:float=None,      # Share of channels and units, as train would choose if not given
-    size:int=None,         # Side of the crops, pixels, as train would choose if not given
-    batch_size:int=128,    # Images per step
-    device:str=None,       # cuda, cpu …; a GPU if there is one
-    workers:int=2,         # Threads that read ahead
-    seconds:float=30.,     # For all probes; a slow machine takes somewhat longer
-    verify:bool=False,     # Compare the files of the pack with their checksums, too
-    full:bool=True,        # Measure the full network, for the forecast
-    say=lambda o: None,    # Called with a line about each probe
-    precision:str='auto',  # fp32, tf32, bf16, or auto, as train would choose
-)->Report:                 # Raises Refusal for a folder that is no pack, and for options that make no sense
+    pack:str|Path|None=None, # Folder made by prepare; a small one is drawn if not given
+    spec:str='code2012',     # The network
+    width:float|None=None,   # Share of channels; as train would choose if not given
+    size:int|None=None,      # Side of the crops, pixels, as train would choose if not given
+    batch_size:int=128,      # Images per step
+    device:str|None=None,    # cuda, cpu …; a GPU if there is one
+    workers:int=2,           # Threads that read ahead
+    seconds:float=30.,       # For all probes; a slow machine takes somewhat longer
+    verify:bool=False,       # Compare the files of the pack with their checksums, too
+    full:bool=True,          # Measure the full network, for the forecast
+    say=lambda o: None,      # Called with a line about each probe
+    precision:str='auto',    # fp32, tf32, bf16, or auto, as train would choose
+)->Report:                   # Raises Refusal for a folder that is no pack, and for options that make no sense
     "Examine a machine and a pack"
     device,chosen = check_doctor(pack, spec, width, size, batch_size, device, workers, seconds, precision)
     choice = choose_precision(device, precision)

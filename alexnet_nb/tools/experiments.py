@@ -151,17 +151,17 @@ def _iterate_batches(pack, augment, bs, seed):
         epoch += 1
 
 def short_run(
-    v:Variant,           # How to start
-    pack:Pack,           # The data
-    seed:int=0,          # Of weights, order and crops
-    steps:int=300,       # At most; a run ends 20 steps after its plateau
-    width:float=1.,      # Share of the channels
-    size:int=224,        # Side of the input, pixels
-    n_classes:int=None,  # Units of fc8; the classes of the pack if not given
-    bs:int=None,         # Images in a batch, if not those of the variant
-    device='cpu',        # Where to compute
-    tick=lambda: None,   # Called after each step
-)->tuple:                # The signal before the first step, the loss of each step; both end where it is no number
+    v:Variant,               # How to start
+    pack:Pack,               # The data
+    seed:int=0,              # Of weights, order and crops
+    steps:int=300,           # At most; a run ends 20 steps after its plateau
+    width:float=1.,          # Share of the channels
+    size:int=224,            # Side of the input, pixels
+    n_classes:int|None=None, # Units of fc8; the classes of the pack if not given
+    bs:int|None=None,        # Images in a batch, if not those of the variant
+    device='cpu',            # Where to compute
+    tick=lambda: None,       # Called after each step
+)->tuple:                    # The signal before the first step, the loss of each step; both end where it is no number
     "Train a variant until it begins to learn"
     augment = Augment(pack, v.spec, size, device)
     model = AlexNet(v.spec, n_classes or pack.n_classes, width, size, seed=seed).to(device)
@@ -250,15 +250,15 @@ Times = Annotated[int, Meta(ge=1, le=10**6)]
 
 @checked
 def check_autopsy(
-    pack:Pack|str,    # As for `autopsy`
-    only:str='',      # The same
-    seeds:Times=3,    # The same
-    steps:Times=300,  # The same
+    pack:Pack|str,        # As for `autopsy`
+    only:str='',          # The same
+    seeds:Times=3,        # The same
+    steps:Times=300,      # The same
     width:Annotated[float, Meta(gt=0, le=16)]=1.,   # The same
     size:Annotated[int, Meta(ge=1, le=4096)]=224,   # The same
-    n_classes:Annotated[int, Meta(ge=1, le=1<<20)]=None, # The same
-    device:str=None,  # The same
-)->tuple:             # The pack, names of variants, the units of fc8 and the device; raises `Refusal`
+    n_classes:Annotated[int, Meta(ge=1, le=1<<20)]|None=None, # The same
+    device:str|None=None, # The same
+)->tuple:                 # The pack, names of variants, the units of fc8 and the device; raises `Refusal`
     "Refuse what cannot be run, before anything is run"
     names = _choose_variants(only)
     device = get_device(device)
@@ -275,16 +275,16 @@ def check_autopsy(
 
 # %% ../../nbs/tools/experiments.ipynb #e4d4c152
 def autopsy(
-    pack:Pack|str,        # The data, or its folder
-    folder:str|Path,      # Of the series: runs.jsonl with what is finished
-    only:str='',          # Variants of this name, or whose names contain this; or several, separated by commas
-    seeds:int=3,          # How many, from 0
-    steps:int=300,        # At most, of each run
-    width:float=1.,       # Share of the channels
-    size:int=224,         # Side of the input, pixels
-    n_classes:int=None,   # Units of fc8; the classes of the pack if not given
-    device:str=None,      # cpu, cuda …
-)->list:                  # Dicts: variant, seed, signal, losses, and the settings of the series
+    pack:Pack|str,           # The data, or its folder
+    folder:str|Path,         # Of the series: runs.jsonl with what is finished
+    only:str='',             # Variants of this name, or whose names contain this; or several, separated by commas
+    seeds:int=3,             # How many, from 0
+    steps:int=300,           # At most, of each run
+    width:float=1.,          # Share of the channels
+    size:int=224,            # Side of the input, pixels
+    n_classes:int|None=None, # Units of fc8; the classes of the pack if not given
+    device:str|None=None,    # cpu, cuda …
+)->list:                     # Dicts: variant, seed, signal, losses, and the settings of the series
     "Short runs of many variants and seeds; raises Refusal for what `check_autopsy` refuses"
     pack,names,units,device = check_autopsy(pack, only, seeds, steps, width, size, n_classes, device)
     log = Path(folder)/'runs.jsonl'
@@ -387,14 +387,14 @@ def _vary_step(s):
 @checked
 def check_figure1(
     only:str='relu,tanh',  # As for `measure_figure1`
-    seeds:Times=None,      # The same
+    seeds:Times|None=None, # The same
     max_epochs:Times=60,   # The same
-    lr:str=None,           # The same
+    lr:str|None=None,      # The same
     variant:str='19pct',   # The same
     std1:float=1e-4,       # The same
     precision:str='fp32',  # The same
     ways:bool=False,       # The same
-    device:str=None,       # The same
+    device:str|None=None,  # The same
 )->tuple:                  # Activations, the setting, rates to choose from and the device; raises `Refusal`
     "Refuse what cannot be run, before anything is fetched or run"
     device = get_device(device)
@@ -411,14 +411,14 @@ def measure_figure1(
     src:str|Path,          # CIFAR-10 in any form; None: torchvision fetches it
     folder:str|Path,       # Of the trainings
     only:str='relu,tanh',  # Activations
-    seeds:int=None,        # How many; 10 on a GPU, else 3
+    seeds:int|None=None,   # How many; 10 on a GPU, else 3
     max_epochs:int=60,     # Of each training
-    lr:str=None,           # A rate for all activations, or one for each, with commas, instead of a choice
+    lr:str|None=None,      # A rate for all activations, or one for each, with commas, instead of a choice
     variant:str='19pct',   # 19pct or 18pct
     std1:float=1e-4,       # Standard deviation of the initial weights of conv1
     precision:str='fp32',  # fp32 or bf16
     ways:bool=False,       # Also time a step in both precisions, with and without channels_last and compiled
-    device:str=None,       # cpu, cuda …
+    device:str|None=None,  # cpu, cuda …
     *,
     timing_rounds:int=20,  # Of the steps that are timed
 )->Card:                   # Its spread holds the curves and the milliseconds of each round
@@ -475,9 +475,9 @@ def list_confusions(
 def check_full(
     pack:str|Path,        # As for `measure_full`
     width:float=1.,       # The same
-    size:int=None,        # The same
+    size:int|None=None,   # The same
     epochs:float=40.,     # The same
-    device:str=None,      # The same
+    device:str|None=None, # The same
 )->tuple:                 # The pack, the device, choices for `settings`; raises `Refusal`
     "Refuse what cannot be trained, before anything is begun"
     if not pack:
@@ -493,9 +493,9 @@ def measure_full(
     pack:str|Path,        # Folder of the pack
     folder:str|Path,      # Where the run is kept
     width:float=1.,       # Share of the channels
-    size:int=None,        # Side of the input, pixels; 7/8 of the pack's, on a CPU at most 112
+    size:int|None=None,   # Side of the input, pixels; 7/8 of the pack's, on a CPU at most 112
     epochs:float=40.,     # Passes over the training images
-    device:str=None,      # cpu, cuda …
+    device:str|None=None, # cpu, cuda …
 )->Card:                  # Also curve.png, filters.png, top5.png, neighbours.png in folder/full
     "Train the network of 2012 once, or go on with it, and look at it from all sides"
     data,device,choices = check_full(pack, width, size, epochs, device)
@@ -781,18 +781,18 @@ def choose_rows(
     return [TRIALS[o] for o in dict.fromkeys(names)]
 
 def run_several(
-    rows:list,             # From `choose_rows`
-    pack:str|Path,         # Folder of the pack
-    folder:str|Path,       # Where the folders of the runs are
-    out:str|Path=None,     # Folder for the cards; that of the runs
-    lines:str|Path=None,   # Folder for the files of finished runs; nbs/cards/runs of a checkout
-    seeds:int=None,        # How many, from 0; those of each claim
-    device:str=None,       # cpu, cuda …
-    jobs:int=None,         # Trials at once; as many as the machine pays for
-    recompute:bool=False,  # Only compute the cards, of the claims that have lines
+    rows:list,                # From `choose_rows`
+    pack:str|Path,            # Folder of the pack
+    folder:str|Path,          # Where the folders of the runs are
+    out:str|Path|None=None,   # Folder for the cards; that of the runs
+    lines:str|Path|None=None, # Folder for the files of finished runs; nbs/cards/runs of a checkout
+    seeds:int|None=None,      # How many, from 0; those of each claim
+    device:str|None=None,     # cpu, cuda …
+    jobs:int|None=None,       # Trials at once; as many as the machine pays for
+    recompute:bool=False,     # Only compute the cards, of the claims that have lines
     *,
-    replay:bool=False,     # On a GPU, record a step and play it back
-):                         # Raises `Refusal`
+    replay:bool=False,        # On a GPU, record a step and play it back
+):                            # Raises `Refusal`
     "Run the trainings of several claims, each once, and write a card for each claim"
     cards = {o.name:Path(out or folder)/f'{o.name}.json' for o in rows}
     files = {o.name:Path(lines)/f'{o.name}.jsonl' if lines else find_lines(o.name, folder) for o in rows}

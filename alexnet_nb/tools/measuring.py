@@ -28,11 +28,11 @@ COMPILE_MODES = ('default', 'reduce-overhead', 'max-autotune') # Of torch.compil
 @dataclass
 class Options:
     "How to measure; raises `Refusal` for values that make no sense"
-    device:str = None          # 'cuda', 'cpu', …; a GPU if there is one
+    device:str|None = None     # 'cuda', 'cpu', …; a GPU if there is one
     batch_size:Annotated[int, Meta(ge=1, le=1<<16)] = 128 # Images
     repeats:Annotated[int, Meta(ge=1, le=10**6)] = 10 # Rounds for whole training, the data and the parts of the network
     steps:Annotated[int, Meta(ge=0, le=10**6)] = 5 # Rounds for whole training steps; 0 leaves them out
-    threads:Annotated[int, Meta(ge=1, le=1024)] = None # Of the CPU; PyTorch's choice if not given
+    threads:Annotated[int, Meta(ge=1, le=1024)]|None = None # Of the CPU; PyTorch's choice if not given
     width:Annotated[float, Meta(gt=0, le=16)] = 1. # Share of the channels and units
     size:Annotated[int, Meta(ge=1, le=2048)] = 224 # Side of the input, pixels; with 224 a network may keep its own
     compile:bool = False       # Also through torch.compile; whole steps always on a GPU

@@ -237,12 +237,12 @@ def read_ten_views(
     return torch.from_numpy(np.fromfile(path, '<f4').reshape(n, -1))
 
 def measure_network(
-    model,          # A trained network
-    pack:Pack,      # Its data
-    device='cpu',   # Where to compute
-    bs:int=64,      # Images per batch
-    keep:Path=None, # File for the probabilities
-)->dict:            # top1, top5, top1_ten, top5_ten (shares), n, right (hexadecimal digits)
+    model,               # A trained network
+    pack:Pack,           # Its data
+    device='cpu',        # Where to compute
+    bs:int=64,           # Images per batch
+    keep:Path|None=None, # File for the probabilities
+)->dict:                 # top1, top5, top1_ten, top5_ten (shares), n, right (hexadecimal digits)
     "Errors on the validation images, and which of them are right"
     centre,ten,y = predict_ten(model, pack, device, bs)
     if keep:
@@ -342,16 +342,16 @@ def _read_curves(rows, batches):
 
 # %% ../../nbs/tools/trials.ipynb #e64ec4eb
 def run_trial(
-    row:Trials,         # The claim
-    variant:str,        # Which of its variants
-    seed:int,           # Which of its seeds
-    pack:Pack,          # The data
-    folder:Path,        # Where the folders of the runs are
-    device='cpu',       # Where to compute
-    say=tqdm.write,     # Where lines about the progress go
-    first:Pack=None,    # The data of the first training, for a variant of `row.start`
-    replay:bool=False,  # On a GPU, record a step and play it back
-)->dict:                # A `Trial`
+    row:Trials,           # The claim
+    variant:str,          # Which of its variants
+    seed:int,             # Which of its seeds
+    pack:Pack,            # The data
+    folder:Path,          # Where the folders of the runs are
+    device='cpu',         # Where to compute
+    say=tqdm.write,       # Where lines about the progress go
+    first:Pack|None=None, # The data of the first training, for a variant of `row.start`
+    replay:bool=False,    # On a GPU, record a step and play it back
+)->dict:                  # A `Trial`
     "Train one variant from one seed, or go on with it, and measure it"
     folder = Path(folder)
     choices = dict(row.choices(variant), seed=seed)
@@ -410,10 +410,10 @@ def choose_lines(
     return {k[:2]:line for k,line in found.items() if (k[2]==kind if kind else is_best(*k[1:]))}
 
 def list_tasks(
-    rows:list,       # Claims
-    seeds:int=None,  # How many, from 0; those of each claim
-    only:list=None,  # Names of variants; all
-)->dict:             # {(variant, seed): claims that need it}, in the order in which they are run
+    rows:list,           # Claims
+    seeds:int|None=None, # How many, from 0; those of each claim
+    only:list|None=None, # Names of variants; all
+)->dict:                 # {(variant, seed): claims that need it}, in the order in which they are run
     "The trainings of some claims, each once"
     found = {}
     for seed in range(seeds or max(o.seeds for o in rows)):
@@ -481,13 +481,13 @@ def describe_line(
 class Series:
     "The lines of some claims"
     def __init__(self,
-        rows:list,       # Claims
-        pack:Pack,       # The data
-        folder:Path,     # Where the folders of the runs are
-        files:dict,      # By the name of a claim: where its lines are
-        seeds:int=None,  # How many, from 0; those of each claim
-        only:list=None,  # Names of variants; all
-        device='cpu',    # Where to compute
+        rows:list,           # Claims
+        pack:Pack,           # The data
+        folder:Path,         # Where the folders of the runs are
+        files:dict,          # By the name of a claim: where its lines are
+        seeds:int|None=None, # How many, from 0; those of each claim
+        only:list|None=None, # Names of variants; all
+        device='cpu',        # Where to compute
     ):
         self.pack = pack
         self.folder = Path(folder)
@@ -680,18 +680,18 @@ def choose_jobs(
 
 # %% ../../nbs/tools/trials.ipynb #5f926276
 def run_rows(
-    rows:list,         # Claims
-    pack:Pack,         # The data
-    folder:Path,       # Where the folders of the runs are
-    files:dict,        # By the name of a claim: where a line for each finished trial is added
-    seeds:int=None,    # How many, from 0; those of each claim
-    only:list=None,    # Names of variants; all
-    device='cpu',      # Where to compute
-    say=tqdm.write,    # Where lines about the progress go
-    jobs:int=1,        # Trials at once
-    first:Pack=None,   # The data of first trainings
-    replay:bool=False, # On a GPU, record a step and play it back
-):                     # Raises `Refusal` in the end if some have failed
+    rows:list,            # Claims
+    pack:Pack,            # The data
+    folder:Path,          # Where the folders of the runs are
+    files:dict,           # By the name of a claim: where a line for each finished trial is added
+    seeds:int|None=None,  # How many, from 0; those of each claim
+    only:list|None=None,  # Names of variants; all
+    device='cpu',         # Where to compute
+    say=tqdm.write,       # Where lines about the progress go
+    jobs:int=1,           # Trials at once
+    first:Pack|None=None, # The data of first trainings
+    replay:bool=False,    # On a GPU, record a step and play it back
+):                        # Raises `Refusal` in the end if some have failed
     "Run the trials that have no line yet"
     series = Series(rows, pack, folder, files, seeds, only, device)
     failed = []
@@ -885,9 +885,9 @@ def show_losses(
 
 # %% ../../nbs/tools/trials.ipynb #b9de1fa9
 def find_lines(
-    name:str,         # Of the experiment
-    folder:Path=None, # Where the folders of its runs are; if not given: the lines that came with the package
-)->Path:              # The file of its finished trials
+    name:str,              # Of the experiment
+    folder:Path|None=None, # Where the folders of its runs are; if not given: the lines that came with the package
+)->Path:                   # The file of its finished trials
     "Where lines are kept if nothing else is said"
     cards = find_cards()
     checkout = cards.parent.name=='nbs' # an installed package is not written to
@@ -897,12 +897,12 @@ def check_series(
     row:Trials,           # The claim
     pack:str,             # Folder of the pack
     only:str='',          # Variants, separated by commas; all
-    seeds:int=None,       # How many, from 0; as many as the claim has
-    lines:str=None,       # File of the finished runs
+    seeds:int|None=None,  # How many, from 0; as many as the claim has
+    lines:str|None=None,  # File of the finished runs
     recompute:bool=False, # Only compute the card
-    device:str=None,      # cpu, cuda …
-    jobs:int=None,        # Trials at once; as many as the machine pays for
-    first:str=None,       # Folder of the pack for first trainings
+    device:str|None=None, # cpu, cuda …
+    jobs:int|None=None,   # Trials at once; as many as the machine pays for
+    first:str|None=None,  # Folder of the pack for first trainings
 )->tuple:                 # The pack or None, names of variants, the device, the other pack or None; raises `Refusal`
     "Refuse what cannot be run, before anything is run"
     device = get_device(device)
@@ -931,12 +931,12 @@ def measure_series(
     pack:str,             # Folder of the pack
     folder:Path,          # Where the folders of the runs are
     only:str='',          # Variants, separated by commas; all
-    seeds:int=None,       # How many, from 0; as many as the claim has
-    lines:str=None,       # File of the finished runs
+    seeds:int|None=None,  # How many, from 0; as many as the claim has
+    lines:str|None=None,  # File of the finished runs
     recompute:bool=False, # Only compute the card, from what is there
-    device:str=None,      # cpu, cuda …
-    jobs:int=None,        # Trials at once; as many as the machine pays for
-    first:str=None,       # Folder of the pack for first trainings
+    device:str|None=None, # cpu, cuda …
+    jobs:int|None=None,   # Trials at once; as many as the machine pays for
+    first:str|None=None,  # Folder of the pack for first trainings
 )->Card:
     "Run the trials that are missing, and compute the card from all that there are"
     data,names,device,other = check_series(row, pack, only, seeds, lines, recompute, device, jobs, first)
