@@ -39,7 +39,7 @@ setup(
                   'Changes': f"{cfg['git_url']}/blob/{cfg['branch']}/CHANGELOG.md"},
     python_requires='>='+cfg['min_python'],
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']),
-    package_data={cfg['lib_path']: ['*.txt', '*.csv']},  # classes; log of 2012
+    package_data={cfg['lib_path']: ['*.txt', '*.csv', 'py.typed']},  # classes; log of 2012; annotations are for all
     cmdclass={'build_py': BuildWithCards},
     install_requires=cfg['requirements'].split(),
     extras_require={o: cfg[f'{o}_requirements'].split() for o in extras},

@@ -92,7 +92,7 @@ def test_wheel(repo, built):
     "All modules, their data, all cards and finished runs, the licence; no notebook, no test, nothing else"
     names = {o for o in files(built/'site') if '.dist-info/' not in o}
     want = {o.relative_to(repo).as_posix() for o in (repo/'alexnet_nb').rglob('*.py')}
-    want |= {f'alexnet_nb/{o}' for o in ('ilsvrc2012.txt', 'lab_log_2012.csv')}
+    want |= {f'alexnet_nb/{o}' for o in ('ilsvrc2012.txt', 'lab_log_2012.csv', 'py.typed')}
     want |= {f'alexnet_nb/cards/{o}' for o in files(repo/'nbs/cards') if re.search(r'\.jsonl?$', o)}
     assert names==want, names^want
     info = next((built/'site').glob('*.dist-info'))
