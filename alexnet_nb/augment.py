@@ -6,6 +6,7 @@
 __all__ = ['PAPER', 'CODE2012', 'CAFFE', 'TORCHVISION', 'CENTRE', 'InputSpec', 'colour_scale', 'Augment', 'ten_views']
 
 # %% ../nbs/06_augment.ipynb #a75a4bfa
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
@@ -265,18 +266,18 @@ class Augment(_InputMaker):
         return _cut_crops(self, x, rows[mine], cols[mine], flip[mine], noise).permute(0,3,1,2)
 
     def views(self,
-        xb:torch.Tensor, # (N,S,S,3) uint8 squares
-        n:int=10,        # 1 for the centre crop, 10 for all
-    ):                   # Yields (N,3,size,size) float, one view after the other; raises ValueError as when called
+        xb:torch.Tensor,       # (N,S,S,3) uint8 squares
+        n:int=10,              # 1 for the centre crop, 10 for all
+    )->Iterator[torch.Tensor]: # Each (N,3,size,size) float; raises ValueError as when called
         "The centre crop, or the ten crops of the paper"
         for crop,mean in _cut_views(self, self.squares(xb), n):
             yield self.finish(crop, mean).permute(0,3,1,2)
 
     def batches(self,
-        xb:torch.Tensor, # (N,S,S,3) uint8 squares
-        n:int=10,        # As for `views`
-        most:int=128,    # About so many views at a time
-    ):                   # Yields (n*k,3,size,size) float, channels_last in memory: all views of the next k images
+        xb:torch.Tensor,       # (N,S,S,3) uint8 squares
+        n:int=10,              # As for `views`
+        most:int=128,          # About so many views at a time
+    )->Iterator[torch.Tensor]: # Each (n*k,3,size,size) float, channels_last in memory: all views of the next k images
         "The same views in batches for a network: of all k images the first view, then of all the second"
         x = self.squares(xb)
         for some in x.tensor_split(max(1, -(-len(x)*n//most))):

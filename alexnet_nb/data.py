@@ -7,6 +7,7 @@ __all__ = ['square', 'read_square', 'colour_pca', 'gram', 'prepare', 'find_image
 
 # %% ../nbs/01_data.ipynb #a2d3ade0
 import json, os, warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -163,17 +164,17 @@ def _open_all(site, find, size, storage, quality):
 # %% ../nbs/01_data.ipynb #b564050a
 @checked
 def prepare(
-    src:str|Path,       # Data set in any form that find_source knows
-    dst:str|Path,       # Folder of the pack; must not exist
-    size:Side=256,      # Side of the squares, pixels
+    src:str|Path,            # Data set in any form that find_source knows
+    dst:str|Path,            # Folder of the pack; must not exist
+    size:Side=256,           # Side of the squares, pixels
     storage:Storage='raw', # How squares are kept; 'raw' is uint8 pixels, 'jpeg' is smaller
     workers:Workers|None=None, # Threads that decode, one per core if not given
-    val:ProperShare=.1, # Share of each class held out where there are no validation images
-    quality:Quality=95, # Of the JPEGs of storage 'jpeg'
-    max_bad:Share=.1,   # Share of refused files above which to stop
-    tell=None,          # Called with each line about what was found
-    wait:bool=False,    # Wait for another process that makes this pack, rather than raise `Refusal`
-):                      # The Pack
+    val:ProperShare=.1,      # Share of each class held out where there are no validation images
+    quality:Quality=95,      # Of the JPEGs of storage 'jpeg'
+    max_bad:Share=.1,        # Share of refused files above which to stop
+    tell:Callable|None=None, # Called with each line about what was found
+    wait:bool=False,         # Wait for another process that makes this pack, rather than raise `Refusal`
+)->Pack:                     # The Pack
     "Make a pack of squares; the same call goes on with one that was interrupted; raises `Refusal` if it cannot"
     src,dst = Path(src), Path(dst)
     tell = tell or (lambda line: None)
@@ -233,7 +234,7 @@ class Loader:
     "Batches of uint8 squares and their labels, in an order fixed by seed and epoch"
     def __init__(self,
         pack:Pack,              # Where the images are
-        split='train',          # 'train', 'val', and 'test' where there is one
+        split:str='train',      # 'train', 'val', and 'test' where there is one
         bs:int=128,             # Images per batch, of all processes together; the last batch may be smaller
         seed:int=0,             # Decides the order, together with epoch
         epoch:int=0,            # Each epoch has its own order
@@ -254,17 +255,17 @@ class Loader:
         self.labels = torch.from_numpy(pack.labels(split)).long()
         self.shuffle = split=='train' if shuffle is None else shuffle
 
-    def __len__(self):
+    def __len__(self)->int:
         return len(self.batches())
 
-    def order(self):
+    def order(self)->torch.Tensor:
         "Numbers of the images in the order of this epoch"
         n = len(self.labels)
         if not self.shuffle:
             return torch.arange(n)
         return torch.randperm(n, generator=torch.Generator().manual_seed(mix(self.seed, 0, self.epoch)))
 
-    def batches(self):
+    def batches(self)->list:
         "Numbers of the images of each batch of this process"
         mine = []
         for whole in self.order().split(self.bs):
@@ -284,18 +285,18 @@ class Loader:
         self.images.take(idx.numpy(), 0, x.numpy(), 'clip')
         return x, y.pin_memory() if self.pin else y
 
-    def __iter__(self):
+    def __iter__(self)->Iterator[tuple]:
         with ThreadPoolExecutor(self.workers) as pool:
             yield from map_ahead(pool, self.read, self.batches()[self.start:], self.workers)
 
 # %% ../nbs/01_data.ipynb #1bd1416f
 def stream_batches(
-    pack:Pack,  # Where the images are
-    bs:int,     # Images per batch, of all processes together
-    seed:int=0, # Decides the order
-    step:int=0, # Number of the first batch, counted from the beginning of the first epoch
-    **kw,       # For `Loader`: workers, pin, rank, world
-):              # Yields uint8 (n,S,S,3), int64 (n,); raises `Refusal` if a batch cannot be read
+    pack:Pack,      # Where the images are
+    bs:int,         # Images per batch, of all processes together
+    seed:int=0,     # Decides the order
+    step:int=0,     # Number of the first batch, counted from the beginning of the first epoch
+    **kw,           # For `Loader`: workers, pin, rank, world
+)->Iterator[tuple]: # Yields uint8 (n,S,S,3), int64 (n,); raises `Refusal` if a batch cannot be read
     "Training batches without end, epoch after epoch"
     epoch,start = divmod(step, -(-pack.counts['train']//bs))
     while True:

@@ -38,7 +38,7 @@ class Dropout(nn.Module):
             raise ValueError(f'Dropout: keep={keep}; expected a probability above 0 and up to 1')
         self.keep = keep
 
-    def forward(self, x): # (N,units), or (N,C,H,W)
+    def forward(self, x:torch.Tensor)->torch.Tensor: # (N,units), or (N,C,H,W)
         if not self.training:
             return x*self.keep
         return x*_draw_mask(x, self.keep)

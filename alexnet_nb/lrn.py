@@ -175,7 +175,7 @@ class LRN(nn.Module):
     def _settings(self):
         return {o:getattr(self, o) for o in ('n','k','alpha','beta','divide','groups','within')}
 
-    def forward(self, x): # (N,C,H,W) responses
+    def forward(self, x:torch.Tensor)->torch.Tensor: # (N,C,H,W) responses
         return lrn(x, **self._settings())
 
     def extra_repr(self):

@@ -415,7 +415,7 @@ class AlexNet(nn.Module):
         if not next(self.parameters()).is_meta: # a network without numbers yet is filled from a file
             self.reset(seed)
 
-    def shapes(self):
+    def shapes(self)->list:
         "Sides, units and parameters of its layers, as from `shapes`"
         return shapes(self.spec, self.n_classes, self.width, self.size)
 
@@ -457,7 +457,7 @@ class AlexNet(nn.Module):
 
     def _repr_html_(self): return draw_network(self.spec, None, self.n_classes, self.width, self.size)._repr_html_()
 
-    def transforms(self):
+    def transforms(self)->'Transforms':
         "What prepares a PIL image for this network, a `Transforms`"
         return Transforms(self)
 
@@ -936,7 +936,7 @@ _LRN_WRITERS = dict(op=_add_lrn_operator, plain=_add_lrn_plain)
 
 # %% ../nbs/08_model.ipynb #3d13e882
 def export_onnx(
-    model,         # An AlexNet
+    model:AlexNet, # An AlexNet
     path:str|Path, # File to write, .onnx; an older one is replaced only when the new one is complete
     lrn:str='op',  # The response normalization: ONNX's operator, or 'plain' operations
 )->Path:           # The file; raises Refusal if it cannot be written

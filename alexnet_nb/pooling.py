@@ -6,6 +6,7 @@
 __all__ = ['pool_out', 'MaxPool']
 
 # %% ../nbs/05_pooling.ipynb #3b7a71d4
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -30,7 +31,7 @@ class MaxPool(nn.Module):
         self.size = size
         self.stride = stride
 
-    def forward(self, x): # (N,C,S,S) responses
+    def forward(self, x:torch.Tensor)->torch.Tensor: # (N,C,S,S) responses
         return F.max_pool2d(x, self.size, self.stride, ceil_mode=True)
 
     def extra_repr(self):

@@ -66,7 +66,7 @@ class CifarNet(nn.Module):
             nn.init.normal_(layer.weight, std=std, generator=rng)
             nn.init.zeros_(layer.bias)
 
-    def layers(self): # The four layers of weights
+    def layers(self)->list: # The four layers of weights
         return [self.conv1, self.conv2, self.conv3, self.fc]
 
     def forward(self,

@@ -9,6 +9,7 @@ __all__ = ['Match', 'match_classes', 'compare_names', 'evaluate', 'in_percent', 
 
 # %% ../nbs/10_results.ipynb #19a7c753
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -104,14 +105,14 @@ def compare_names(
 
 # %% ../nbs/10_results.ipynb #ce5ef028
 def evaluate(
-    models,             # A network or a list of networks, whose probabilities are averaged
-    pack:Pack,          # The data
-    views=10,           # 1: the centre; 10: corners, centre, and the same mirrored; (1,10): both, in one pass
-    split:str='val',    # 'train', 'val', or 'test' where there is one
-    bs:int=64,          # Images per batch
-    device:str='cpu',   # Where the networks are run
+    models:torch.nn.Module|Sequence, # A network or a list of networks, whose probabilities are averaged
+    pack:Pack,                 # The data
+    views:int|tuple=10,        # 1: the centre; 10: corners, centre, and the same mirrored; (1,10): both, in one pass
+    split:str='val',           # 'train', 'val', or 'test' where there is one
+    bs:int=64,                 # Images per batch
+    device:str='cpu',          # Where the networks are run
     precision:str='auto', # fp32, tf32, bf16, or auto for what suits the device
-)->dict:                # loss (nats), top1, top5 (shares of images), n (images); for (1,10) two of them
+)->dict:                       # loss (nats), top1, top5 (shares of images), n (images); for (1,10) two of them
     "Errors of one network, or of the mean of several, on a split; raises `Refusal` if they do not fit"
     if not isinstance(models, (list,tuple)):
         models = [models]
@@ -204,7 +205,7 @@ def show_filters(
 @torch.no_grad()
 def predict(
     model:AlexNet,    # The network
-    ims,              # PIL images of any size, in a list or one after the other
+    ims:Iterable,     # PIL images of any size, in a list or one after the other
     views:int=10,     # 1 or 10
     device:str='cpu', # Where the network is run
     bs:int=64,        # Images per batch
@@ -254,7 +255,7 @@ def _make_thumbnail(im):
     return im
 
 def show_top5(
-    ims,                   # PIL images, or (S,S,3) uint8 arrays
+    ims:Iterable,          # PIL images, or (S,S,3) uint8 arrays
     probs:torch.Tensor,    # (N,classes) probabilities, from predict
     names:list,            # Names of the classes
     labels:list|None=None, # Right classes, where known

@@ -274,8 +274,8 @@ def _exchange(model, layer, a, b):
 class Columns(nn.Module):
     "A network whose two columns live on two devices; `columns` makes it"
     def __init__(self,
-        model,        # The network on one device
-        devices:list, # Of column a and b
+        model:nn.Module, # The network on one device
+        devices:list,    # Of column a and b
     ):
         super().__init__()
         for k in _SHARED:
@@ -321,7 +321,7 @@ class Columns(nn.Module):
         check_layer(self.spec, layer)
         return self(x, upto=layer)
 
-    def shapes(self):
+    def shapes(self)->list:
         return self._one[0].shapes()
 
     def extra_repr(self):
@@ -329,9 +329,9 @@ class Columns(nn.Module):
 
 # %% ../nbs/03_split.ipynb #3ca7fced
 def columns(
-    model,                       # A network of two columns on one device, such as AlexNet; it stays as it is
-    devices=('cuda:0','cuda:1'), # Of column a and column b; any two, and the same twice is allowed
-)->Columns:                      # The same network; raises Refusal if it has no two columns, or a device is missing
+    model:nn.Module,                        # A network of two columns on one device, such as AlexNet; it stays as it is
+    devices:tuple|list=('cuda:0','cuda:1'), # Of column a and column b; any two, and the same twice is allowed
+)->Columns:                          # The same network; raises Refusal if it has no two columns, or a device is missing
     "Put the two columns of `model` on two devices (section 3.2)"
     if isinstance(model, Columns):
         raise Refusal('columns: the network is in columns already; merge it first')

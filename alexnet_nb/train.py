@@ -9,6 +9,7 @@ __all__ = ['SCHEDULES', 'SAVE_EVERY', 'SGD2012', 'Schedule', 'predict_views', 'v
 
 # %% ../nbs/09_train.ipynb #eb7a1eee
 import json, math, os, time, zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -43,7 +44,7 @@ _all_ = ['step', 'errors', 'inherit'] # made in other modules, and offered here
 class SGD2012(torch.optim.Optimizer):
     "Momentum with the learning rate inside the velocity, weight decay on weights only (section 5 and the 2012 code)"
     def __init__(self,
-        model,                   # Any module; each of its parameters becomes a group
+        model:torch.nn.Module,   # Any module; each of its parameters becomes a group
         lr:float=.01,            # Learning rate of weights
         bias_lr:float=.02,       # Learning rate of biases
         momentum:float=.9,       # Share of the velocity that is kept
@@ -70,7 +71,7 @@ class SGD2012(torch.optim.Optimizer):
         return loss
 
     def scale(self,
-        factor=lambda name: 1., # From the name of a parameter to a number
+        factor:Callable=lambda name: 1., # From the name of a parameter to a number
     ):
         "Set each rate to a multiple of the one at the start, and freeze where it is zero"
         for g in self.param_groups:
@@ -516,22 +517,22 @@ def _go_on(t, recorder, stop, workers, end, until, keep):
 # %% ../nbs/09_train.ipynb #c2ed1d0b
 @checked
 def train(
-    pack:Pack|str,                # The data, or its folder
-    run:str|Path,                 # Folder of the run; an unfinished run of the same settings is resumed
-    device:str|None=None,         # 'cuda', 'cpu', 'cuda:0,cuda:1' …; a GPU if there is one, or one for each process
-    workers:Whole=2,              # Threads that read ahead
-    steps:Whole|None=None,        # Stop after this step, as if interrupted
-    say=tqdm.write,               # Where lines about the progress go
-    keep:Count=0,                 # Checkpoints of this many of the last epochs stay
-    time_budget=None,             # Stop after so many minutes, or '90m', '2h'; the same call goes on
-    channels_last:bool|None=None, # Keep weights, too, in the order of pixels, then channels; as suits the precision
-    compile:bool=False,           # Let PyTorch compile the network for full batches
-    columns:bool=False,           # Split the network over two devices, as in 2012
+    pack:Pack|str,                   # The data, or its folder
+    run:str|Path,                    # Folder of the run; an unfinished run of the same settings is resumed
+    device:str|None=None,            # 'cuda', 'cpu', 'cuda:0,cuda:1' …; a GPU if there is one, or one for each process
+    workers:Whole=2,                 # Threads that read ahead
+    steps:Whole|None=None,           # Stop after this step, as if interrupted
+    say:Callable=tqdm.write,         # Where lines about the progress go
+    keep:Count=0,                    # Checkpoints of this many of the last epochs stay
+    time_budget:float|str|None=None, # Stop after so many minutes, or '90m', '2h'; the same call goes on
+    channels_last:bool|None=None,    # Keep weights, too, in the order of pixels, then channels; as suits the precision
+    compile:bool=False,              # Let PyTorch compile the network for full batches
+    columns:bool=False,              # Split the network over two devices, as in 2012
     deterministic:bool=False,     # On a GPU, only algorithms that give the same bits every time; a CPU does that anyway
-    wait:bool=False,              # Wait for the end of another training in the same folder, rather than refuse
-    replay:bool=False,            # On a GPU, record a step and play it back
+    wait:bool=False,                 # Wait for the end of another training in the same folder, rather than refuse
+    replay:bool=False,               # On a GPU, record a step and play it back
     **choices,                   # See settings: spec, width, size, epochs, batch_size, lr, seed, precision, init_from …
-)->Run:                           # Raises `Refusal` if the loss is not a number, `Stopped` after Ctrl-C
+)->Run:                              # Raises `Refusal` if the loss is not a number, `Stopped` after Ctrl-C
     "Train a network on a pack, or go on with it"
     until = time.time()+parse_time(time_budget)
     if columns and compile:

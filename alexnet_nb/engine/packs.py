@@ -286,42 +286,42 @@ class Pack:
         self.wnids,self.names = map(list, zip(*self.about.classes))
         self.n_classes = len(self.wnids)
 
-    def count(self, split='train'): # 'train', 'val', and 'test' where there is one
+    def count(self, split:str='train')->int: # 'train', 'val', and 'test' where there is one
         "Number of images of a split; raises `Refusal` if there is no such split"
         if split not in self.counts:
             raise Refusal(f'{printable(self.path)}: no split {split!r}; it has {", ".join(self.counts)}')
         return self.counts[split]
 
     def images(self,
-        split='train', # 'train', 'val', and 'test' where there is one
-    ):                 # uint8 (N,S,S,3), read when it is used
+        split:str='train', # 'train', 'val', and 'test' where there is one
+    )->np.ndarray|Jpegs:   # uint8 (N,S,S,3), read when it is used
         "The squares of a split, as an array in a file or as Jpegs; raises `Refusal` if they are damaged"
         n = self.count(split)
         if self.about.storage=='raw':
             return read_array(self.path/f'{split}_images.npy', np.uint8, (n, self.size, self.size, 3), mapped=True)
         return Jpegs(self.path/f'{split}_jpeg.bin', self.path/f'{split}_offsets.npy', self.size, n)
 
-    def labels(self, split='train'): # 'train', 'val', and 'test' where there is one
+    def labels(self, split:str='train')->np.ndarray: # 'train', 'val', and 'test' where there is one
         "The classes of the images of a split, int32 (N,); raises `Refusal` if they are damaged"
         return read_labels(self.path/f'{split}_labels.npy', self.count(split), self.n_classes)
 
     @cached_property
-    def mean(self):
+    def mean(self)->torch.Tensor:
         "The mean image of the training set, float32 (S,S,3), 0 to 255"
         return torch.from_numpy(read_mean(self.path/'mean.npy', self.size))
 
     @cached_property
-    def pca(self):
+    def pca(self)->dict:
         "What `colour_pca` gave for the training set"
         return asdict(read_pca(self.path/'pca.json'))
 
     @property
-    def repairs(self):
+    def repairs(self)->list:
         "The files that were repaired or refused: a list of `Repair`"
         return read_repairs(self.path/'repairs.jsonl', self.about.repairs)
 
     @cached_property
-    def sha256(self):
+    def sha256(self)->str:
         "One checksum of all arrays, 64 hexadecimal digits"
         return hashlib.sha256(json.dumps(self.about.sha256, sort_keys=True).encode()).hexdigest()
 

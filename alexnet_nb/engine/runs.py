@@ -198,7 +198,7 @@ class RunFolder:
                           f'{gap}{gap.join(differ)}')
 
     @property
-    def done(self):
+    def done(self)->bool:
         return (self.path/'model.safetensors').exists()
 
     def log(self, **row):
@@ -207,7 +207,7 @@ class RunFolder:
         with blaming(file), open(file, 'a', encoding='utf-8', opener=_open_own) as f:
             f.write(json.dumps(row)+'\n')
 
-    def rows(self):
+    def rows(self)->list:
         "The lines of log.jsonl so far, as dicts; a line that was cut short or is damaged is left out"
         file = self.path/'log.jsonl'
         return read_log(file) if file.exists() else []
@@ -221,7 +221,7 @@ class RunFolder:
             write_text(self.path/'log.jsonl', ''.join(known))
 
     @property
-    def last(self): # The file of the last checkpoint
+    def last(self)->Path: # The file of the last checkpoint
         return self.path/'last.safetensors'
 
     def link_checkpoint(self,

@@ -8,6 +8,7 @@ __all__ = ['forward', 'step', 'errors', 'mean_scores', 'evaluating', 'Observer',
 
 # %% ../../nbs/engine/step.ipynb #1a93ae6b
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
@@ -28,15 +29,15 @@ def forward(
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 def step(
-    net,                   # Module, or compiled or wrapped module
-    x:torch.Tensor,        # (N,3,S,S) prepared images, float32
-    y:torch.Tensor,        # (N,) classes
-    opt,                   # Optimizer of the module's parameters
-    precision:str='fp32',  # fp32, tf32 or bf16
-    loss=F.cross_entropy,  # Function of logits and classes
-    scale:float=1.,        # Factor of the loss in the backward pass
-    observe=None,          # Called between the backward pass and the update, when the gradients are there
-)->tuple:                  # Loss (before the factor) and (N,C) logits, without their history
+    net:Callable,                  # Module, or compiled or wrapped module
+    x:torch.Tensor,                # (N,3,S,S) prepared images, float32
+    y:torch.Tensor,                # (N,) classes
+    opt:torch.optim.Optimizer,     # Optimizer of the module's parameters
+    precision:str='fp32',          # fp32, tf32 or bf16
+    loss:Callable=F.cross_entropy, # Function of logits and classes
+    scale:float=1.,                # Factor of the loss in the backward pass
+    observe:Callable|None=None,    # Called between the backward pass and the update, when the gradients are there
+)->tuple:                          # Loss (before the factor) and (N,C) logits, without their history
     "One step of training: forward, loss, backward, update"
     logits = forward(net, x, precision)
     value = loss(logits, y)

@@ -8,6 +8,7 @@ __all__ = ['MEASURES', 'check_bench', 'bench', 'EPOCHS', 'TRAIN', 'Options', 'be
 
 # %% ../../nbs/tools/bench.ipynb #8950d44e
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -62,12 +63,12 @@ def check_bench(
     return paths
 
 def bench(
-    what=None,      # A name in MEASURES, or a list of them; all if not given
-    out=None,       # File of the card (.json), or a folder for bench_NAME.json; no file if not given
-    command:str='', # What was typed, for the card
-    say=print,      # Where the tables go
-    **kw,           # See Options: device, batch_size, repeats, steps, threads, width, size, …
-)->dict:            # {name: Card}; raises Refusal for what `check_bench` refuses
+    what:str|list|None=None, # A name in MEASURES, or a list of them; all if not given
+    out:str|Path|None=None,  # File of the card (.json), or a folder for bench_NAME.json; no file if not given
+    command:str='',          # What was typed, for the card
+    say:Callable=print,      # Where the tables go
+    **kw,                    # See Options: device, batch_size, repeats, steps, threads, width, size, …
+)->dict:                     # {name: Card}; raises Refusal for what `check_bench` refuses
     "Measure, show the results as tables, and keep them as cards"
     paths = check_bench(what, out, **kw)
     cards = {}

@@ -8,6 +8,7 @@ __all__ = ['commit_name', 'device_name', 'versions', 'describe_devices', 'comman
 
 # %% ../../nbs/tools/cards.ipynb #d7c4e272
 import json, math, os, platform, re, shlex, subprocess, sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timezone
 from functools import cache
@@ -105,8 +106,8 @@ class Card:
     precision:str = '' # fp32, tf32 or bf16, of a network
 
     def save(self,
-        path, # File to write; its folder is made if it is missing
-    ):        # Raises `Refusal`
+        path:str|Path, # File to write; its folder is made if it is missing
+    ):                 # Raises `Refusal`
         "Write the card, replacing an older one when complete"
         fields = asdict(self)
         if 'SOURCE_DATE_EPOCH' in os.environ:
@@ -115,7 +116,7 @@ class Card:
 
     @classmethod
     def load(cls,
-        path, # File to read
+        path:str|Path, # File to read
     )->'Card': # Raises `Refusal`
         "The card that a file holds"
         return read_card(path)
@@ -142,8 +143,8 @@ def read_card(
 
 # %% ../../nbs/tools/cards.ipynb #5431910d
 def table(
-    cards, # Paths of cards, or a folder of them
-)->Table:  # One row per card
+    cards:str|Path|Iterable, # Paths of cards, or a folder of them
+)->Table:                    # One row per card
     "What some cards say, as a table"
     if isinstance(cards, (str,Path)):
         cards = sorted(Path(cards).glob('*.json'))

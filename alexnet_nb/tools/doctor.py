@@ -7,6 +7,7 @@ __all__ = ['IMAGES', 'Figure', 'Check', 'Storage', 'Forecast', 'Advice', 'Report
 
 # %% ../../nbs/tools/doctor.ipynb #52e04f04
 import importlib, io, itertools, json, os, shutil, tempfile, time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -330,19 +331,19 @@ def check_doctor(
 
 # %% ../../nbs/tools/doctor.ipynb #e61e5723
 def doctor(
-    pack:str|Path|None=None, # Folder made by prepare; a small one is drawn if not given
-    spec:str='code2012',     # The network
-    width:float|None=None,   # Share of channels; as train would choose if not given
-    size:int|None=None,      # Side of the crops, pixels, as train would choose if not given
-    batch_size:int=128,      # Images per step
-    device:str|None=None,    # cuda, cpu …; a GPU if there is one
-    workers:int=2,           # Threads that read ahead
-    seconds:float=30.,       # For all probes; a slow machine takes somewhat longer
-    verify:bool=False,       # Compare the files of the pack with their checksums, too
-    full:bool=True,          # Measure the full network, for the forecast
-    say=lambda o: None,      # Called with a line about each probe
-    precision:str='auto',    # fp32, tf32, bf16, or auto, as train would choose
-)->Report:                   # Raises Refusal for a folder that is no pack, and for options that make no sense
+    pack:str|Path|None=None,     # Folder made by prepare; a small one is drawn if not given
+    spec:str='code2012',         # The network
+    width:float|None=None,       # Share of channels; as train would choose if not given
+    size:int|None=None,          # Side of the crops, pixels, as train would choose if not given
+    batch_size:int=128,          # Images per step
+    device:str|None=None,        # cuda, cpu …; a GPU if there is one
+    workers:int=2,               # Threads that read ahead
+    seconds:float=30.,           # For all probes; a slow machine takes somewhat longer
+    verify:bool=False,           # Compare the files of the pack with their checksums, too
+    full:bool=True,              # Measure the full network, for the forecast
+    say:Callable=lambda o: None, # Called with a line about each probe
+    precision:str='auto',        # fp32, tf32, bf16, or auto, as train would choose
+)->Report:                       # Raises Refusal for a folder that is no pack, and for options that make no sense
     "Examine a machine and a pack"
     device,chosen = check_doctor(pack, spec, width, size, batch_size, device, workers, seconds, precision)
     choice = choose_precision(device, precision)
