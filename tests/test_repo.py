@@ -7,7 +7,7 @@ import pytest, yaml
 from conftest import call, entry_points, fine, run, settings, text
 
 marks = {'slow', 'gpu', 'notest'}
-nbdev_words = marks | {'default_exp', 'export', 'exports', 'exporti', 'exec_doc', 'hide', 'filter_stream'}
+nbdev_words = marks | {'measured', 'default_exp', 'export', 'exports', 'exporti', 'exec_doc', 'hide', 'filter_stream'}
 quarto_words = r'(eval|echo|output|include|warning|error|label|column|classes|(layout|fig|tbl|code)-\S+):'
 
 def directives(cell):
