@@ -19,7 +19,7 @@ from .engine.building import Site, building, check_room, describe_files
 from .engine.core import Refusal, checked, mix, write_text, writing
 from .engine.lists import differences, ilsvrc_words, load_source
 from .engine.packing import ArrayWriter, JpegWriter, Journal, PlaceWriter, fill, map_ahead
-from .engine.packs import FORMAT, Pack, ProperShare, Quality, Share, Side, Storage, Workers, check_pack
+from .engine.packs import FORMAT, Pack, ProperShare, Quality, Share, Side, Storage, Workers
 from .engine.packs import sum_files, write_sums
 from .engine.pictures import opening
 from .engine.sources import find_source

@@ -354,7 +354,7 @@ def figure1(
             file = folder/f'{s.act}-{s.variant}-{s.std1:g}-{s.lr:g}-{s.precision}-{s.seed}.pt'
             return fit(data, s, file, n, target, full, bar)
         for act in acts:
-            def try_rate(r, n): return train(replace(setting, act=act, lr=r, seed=0), n, full=False)
+            def try_rate(r, n, act=act): return train(replace(setting, act=act, lr=r, seed=0), n, full=False)
             choice = rates[act] if isinstance(rates, dict) else rates
             rate,tried = sweep(try_rate, max_epochs, target, choice)
             runs = [train(replace(setting, act=act, lr=rate, seed=i), max_epochs) for i in range(1, seeds+1)]

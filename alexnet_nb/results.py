@@ -19,7 +19,7 @@ from PIL import Image
 
 from .augment import Augment
 from .data import Loader, Pack
-from .engine.core import Refusal, Table, check_writable, new_axes, printable, set_name, writing
+from .engine.core import Refusal, check_writable, new_axes, printable, set_name, writing
 from .engine.lists import ilsvrc_words
 from .engine.machine import arithmetic, choose_precision, keep_memory
 from .engine.step import errors, evaluating

@@ -7,9 +7,9 @@ It needs PyTorch, this folder and the requirements of the package, and neither n
 process with a limit of its own. Pieces that compare numbers run side by side, those that measure time one after the
 other. Each leaves cards in DIR as soon as it can, and what it said in DIR/gpu.log. With --tar the cards lie in
 DIR/gpu.tar instead. The exit code is 1 if a piece has failed."""
-import argparse, ast, json, math, os, shlex, signal, statistics, subprocess, sys, tarfile, tempfile, time, traceback
+import argparse, ast, json, math, os, signal, statistics, subprocess, sys, tarfile, tempfile, time, traceback
 from collections import defaultdict
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -592,7 +592,7 @@ def parts(p):
                 torch.cuda.synchronize()
             start = time.perf_counter()
             for _ in range(20): t.opt.scale(lambda name: 1.)
-            note(f'rates of the groups, host, ms', 1e3*(time.perf_counter()-start)/20)
+            note('rates of the groups, host, ms', 1e3*(time.perf_counter()-start)/20)
             for workers in (2, 4) if last else ():
                 batches = t.stream(workers)
                 count,start,end = 0,time.perf_counter(),time.perf_counter()+seconds

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 import numpy as np
 from alexnet_nb.tools.experiments import TRIALS
 from alexnet_nb.tools.trials import compute_card
-from alexnet_nb.train import settings
 
 pack = SimpleNamespace(path='small', sha256='0'*64)
 

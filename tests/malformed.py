@@ -49,7 +49,7 @@ def files():
     prog = saved(im, 'JPEG', quality=90, progressive=True)
     rgba = im.convert('RGBA')
     rgba.putalpha(grey)
-    deep = Image.fromarray((np.asarray(grey).astype(np.uint16)*257))
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16)*257)
     pal = im.quantize(32)
     return [
         ('plain.JPEG', jpg, ''),
@@ -103,7 +103,7 @@ def files():
         ('empty.JPEG', b'', 'refused: empty file'),
         ('zeros.JPEG', bytes(5000), 'refused: cannot identify'),
         ('html.JPEG', b'<!DOCTYPE html><html>404 Not Found</html>', 'refused: cannot identify'),
-        ('text.JPEG', 'keine Bilddatei\n'.encode(), 'refused: cannot identify'),
+        ('text.JPEG', b'keine Bilddatei\n', 'refused: cannot identify'),
         ('pdf.JPEG', b'%PDF-1.4\n1 0 obj\n', 'refused: cannot identify'),
         ('postscript.JPEG', b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n', 'refused: cannot identify'),
         ('svg.JPEG', b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'refused: cannot identify'),

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from alexnet_nb.engine.sources import ilsvrc_words
+from alexnet_nb.engine.lists import ilsvrc_words
 from archives import Challenge
 
 cmyk = '''n01739381_1309 n02077923_14822 n02447366_23489 n02492035_15739 n02747177_10752 n03018349_4028 n03062245_4620

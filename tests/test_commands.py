@@ -14,7 +14,7 @@ from alexnet_nb.data import Pack
 from alexnet_nb.tools import commands
 from alexnet_nb.engine.machine import choose_precision, get_device
 from alexnet_nb.tools.commands import alexnet_eval, alexnet_predict, alexnet_prepare, alexnet_train
-from conftest import call, fine, later, refused, run, script, slow, start
+from conftest import call, fine, refused, run, script, slow, start
 
 small = '--width .25 --size 56 --batch_size 64 --epochs 20'.split()
 

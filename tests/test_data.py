@@ -11,7 +11,8 @@ from alexnet_nb.engine.core import Refusal
 from alexnet_nb.engine.demo import draw
 from alexnet_nb.engine.packing import ArrayWriter, Decoded, FileWriter, Journal
 from alexnet_nb.engine.pictures import open_picture
-from alexnet_nb.engine.sources import find_source, ilsvrc_words, read_synsets
+from alexnet_nb.engine.lists import ilsvrc_words
+from alexnet_nb.engine.sources import find_source, read_synsets
 from alexnet_nb.tools.commands import alexnet_prepare
 from conftest import fine, later, root, slow, start
 from archives import cifar, fake, meta_mat, put, synsets, tar

@@ -1,8 +1,8 @@
 "Pictures that are damaged, deep, turned, animated or too large: taken as a rule says, or refused; never half grey"
-import io, random, struct, sys, threading, zlib
+import io, random, struct, threading, zlib
 
 import numpy as np, pytest
-from PIL import Image, ImageFile, PngImagePlugin
+from PIL import Image, ImageFile
 
 from alexnet_nb.engine.core import Refusal
 from alexnet_nb.engine.pictures import MOST_BYTES, open_picture, read_picture

@@ -2,7 +2,6 @@
 import ast, importlib, inspect, io, re, runpy, shutil, tokenize
 from base64 import b64decode
 from itertools import takewhile
-from pathlib import Path
 import pytest, yaml
 from conftest import call, entry_points, fine, run, settings, text
 

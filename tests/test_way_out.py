@@ -1,5 +1,5 @@
 "However a command ends: what it writes to may be closed or full, a signal may come at any moment, a mistake may be ours"
-import csv, json, os, pty, select, signal, sys, time
+import csv, json, os, pty, select, signal, sys
 from pathlib import Path
 
 import pytest, torch
@@ -9,7 +9,7 @@ from alexnet_nb import model
 from alexnet_nb.engine import core
 from alexnet_nb.model import AlexNet, save_weights
 from alexnet_nb.tools import commands
-from alexnet_nb.tools.commands import alexnet_eval, alexnet_predict, alexnet_train
+from alexnet_nb.tools.commands import alexnet_predict
 from conftest import call, fine, refused, script, start
 
 NAMES = ['cat', 'dög', '日本', 'a$x_1$', 'two\nlines']

@@ -300,7 +300,7 @@ def _write_sizes(canvas, layout, i, solids):
     solids = iter(solids)
     for s in layout.networks[i].stages:
         for k in range(len(s.blocks)):
-            marked = _differs(layout, i, s.name, lambda o: [b.caption() for b in o.blocks[k:k+1]])
+            marked = _differs(layout, i, s.name, lambda o, k=k: [b.caption() for b in o.blocks[k:k+1]])
             for o in next(solids):
                 x = o.left+o.width/2
                 canvas.text(x, o.top-o.back[1]-5, o.block.word, _SMALL, middle=True)
@@ -332,7 +332,7 @@ def _write_facts(canvas, layout, i, y):
         canvas.text(layout.left[first.name], y, head, _FONT)
         most = 1
         for s in others:
-            marked = _differs(layout, i, s.name, lambda o: o.facts.get(head))
+            marked = _differs(layout, i, s.name, lambda o, head=head: o.facts.get(head))
             lines = wrap(s.facts.get(head, ''), 11)
             for k,line in enumerate(lines):
                 canvas.text(layout.left[s.name], y+k*_LINE, line, _FONT, marked=marked)

@@ -19,7 +19,7 @@ import numpy as np, torch
 from msgspec import Meta
 from PIL import Image
 
-from .core import Count, Number, Refusal, Sha256, convert, open_file, parse_json, printable, progress
+from .core import Count, Refusal, Sha256, convert, open_file, parse_json, printable, progress
 from .core import read_json, read_text, reader, reading, require, sha256_file, write_text
 
 # %% ../../nbs/engine/packs.ipynb #d97fa4e5
@@ -329,8 +329,8 @@ class Pack:
         "Look at every array and at the last picture of each split; raises `Refusal` naming what is damaged"
         for split in self.counts:
             self.labels(split)
-            self.images(split)[-1:]
-        self.mean,self.pca
+            _ = self.images(split)[-1:]
+        _ = self.mean,self.pca # reading checks them
 
     def verify(self):
         "Compare every byte with the checksums, and read all lists; raises `Refusal` naming the first damage"
@@ -338,7 +338,7 @@ class Pack:
         self.check()
         for split,n in self.counts.items():
             read_names(self.path/f'{split}_names.txt', n)
-        self.repairs
+        _ = self.repairs
 
     def __repr__(self):
         n = ' + '.join(f'{v:,} {k}' for k,v in self.counts.items())

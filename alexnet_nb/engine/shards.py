@@ -82,7 +82,7 @@ def _walk_columns(fields, above=()):
         kind = getattr(o.type, 'storage_type', o.type) # of an extension type
         if str(kind).startswith('dictionary'):
             kind = kind.value_type
-        found[*above, o.name] = kind
+        found[(*above, o.name)] = kind
         if str(kind).startswith('struct'):
             found |= _walk_columns(kind, (*above, o.name))
     return found

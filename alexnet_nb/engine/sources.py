@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .archives import find_fault, find_form, open_tar, read_files, read_tar, read_zip
 from .core import Refusal, convert, printable, progress, read_bytes, reader, reading, require
 from .lists import LARGEST, PLACES, ImageList, Source, check_classes, hold_out
-from .lists import ilsvrc_words, published_counts, sort_classes
+from .lists import published_counts, sort_classes
 from .shards import find_cifar, find_cifar_folder, find_in_parquet, find_shards, is_cifar
 from .splits import locate, plan_splits, read_name
 
@@ -140,7 +140,7 @@ def _read_file(path, row):
     try:
         return read_bytes(path, LARGEST)
     except Refusal as e:
-        raise e.__cause__ or e # its reason, without the path of this machine
+        raise (e.__cause__ or e) from None # its reason, without the path of this machine
 
 PLACES['folder'] = _read_file
 

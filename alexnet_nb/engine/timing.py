@@ -58,12 +58,10 @@ def pace(
 )->float:          # Things per second; less than `seconds` where the work comes to an end
     "Let some work go on for a while"
     done = 0
-    items = 0
     start = time.perf_counter()
-    for n in work:
+    for items,n in enumerate(work, 1):
         _wait_for(device)
         done += n
-        items += 1
         if time.perf_counter()-start>seconds and items>=least: break
     return done/(time.perf_counter()-start)
 

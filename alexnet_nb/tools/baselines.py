@@ -13,8 +13,7 @@ __all__ = ['BLOCK', 'DECAYS', 'SYSTEMS', 'PRINTED', 'COMPARISONS', 'place_cells'
 
 # %% ../../nbs/tools/baselines.ipynb #aa0e8679
 import hashlib, json, math, shutil, tempfile, time, warnings
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
@@ -343,7 +342,7 @@ def train_classifier(
     speeds = torch.zeros_like(weights),torch.zeros_like(biases)
     step,steps = 0,epochs*math.ceil(n/bs)
     with progress(total=epochs*n, unit='image', desc=name) as bar:
-        for epoch in range(epochs):
+        for _ in range(epochs):
             order = generator.permutation(n)
             for i in range(0, n, bs):
                 chosen = np.sort(order[i:i+bs])

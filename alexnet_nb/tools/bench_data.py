@@ -111,7 +111,7 @@ def _our_epoch(o, pack, augment=False):
     "An epoch of `Loader`, perhaps with augmentation on the CPU"
     aug = Augment(pack, get_spec('code2012'), o.size) if augment else lambda x: x
     def read_all():
-        for x,y in Loader(pack, bs=o.batch_size, workers=1): aug(x)
+        for x,_ in Loader(pack, bs=o.batch_size, workers=1): aug(x)
     return read_all
 
 def usual_transforms(
@@ -199,7 +199,7 @@ SPEEDS = 500, 1000, 2000, 4000, 8000, None # Images per second of simulated devi
 
 def _feed_device(pack, batch_size, aug, speed):
     "Read an epoch for a device that takes a while for each batch"
-    for x,y in prepared_batches(pack, batch_size, aug=aug):
+    for _,y in prepared_batches(pack, batch_size, aug=aug):
         if speed: time.sleep(len(y)/speed)
 
 def _feed_job(o, files, storage, here):

@@ -14,12 +14,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np, torch
-from PIL import Image
 
 from ..augment import Augment
 from ..data import Loader, Pack, prepare
 from ..engine.demo import draw
-from ..engine.timing import Job, Ratio, duration
+from ..engine.timing import Job, Ratio
 from ..model import AlexNet
 from .bench_data import PictureFiles
 from .bench_step import TRAIN, work

@@ -139,7 +139,7 @@ def _optimizer_job(o):
     calls = {'SGD2012':_fixed_update(o, lambda net: SGD2012(net, 1e-6, 2e-6))}
     kinds = {'tensor by tensor':dict(foreach=False), 'foreach':dict(foreach=True), 'fused':dict(fused=True)}
     for kind,kw in kinds.items():
-        make = lambda net: torch.optim.SGD(net.parameters(), 1e-6, .9, weight_decay=5e-4, **kw)
+        def make(net, kw=kw): return torch.optim.SGD(net.parameters(), 1e-6, .9, weight_decay=5e-4, **kw)
         calls[f'SGD, {kind}'] = _fixed_update(o, make)
     rules = list(calls)
     n = sum(r['params'] for r in shapes('code2012', width=o.width, size=o.size))

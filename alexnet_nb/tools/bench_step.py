@@ -339,7 +339,7 @@ def can_compile(
     except Exception as e:
         why = f'PyTorch cannot compile here ({first_line(e)})'
         if o.compile: raise Refusal(f'--compile: {why}; leave it out') from e
-        warnings.warn(f'{why}; compiled steps are left out')
+        warnings.warn(f'{why}; compiled steps are left out', stacklevel=2)
         return False
     torch._dynamo.config.recompile_limit = max(256, torch._dynamo.config.recompile_limit) # each network is one
     return True

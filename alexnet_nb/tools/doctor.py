@@ -19,12 +19,13 @@ from msgspec import Meta
 from PIL import Image
 
 from ..augment import Augment
-from ..data import Pack, check_pack, prepare
+from ..data import Pack, prepare
 from ..engine.core import Count, Number, Table, checked, first_line, printable
 from ..engine.core import read_json, reader, reading, write_text
 from ..engine.demo import demo
 from ..engine.machine import Choice, check_memory, choose_precision, core_count, forget_files
 from ..engine.machine import get_device, keep_memory, memory_bytes
+from ..engine.packs import check_pack
 from ..engine.timing import median_time, pace
 from ..lrn import implementation, lrn
 from ..model import SPECS, get_spec, shapes
@@ -148,7 +149,7 @@ def _read_disk(me, seconds, block=192*1024):
     places = np.random.default_rng(0).permutation(max(1, path.stat().st_size//block))
     with open(path, 'rb', buffering=0) as f:
         blocks = (os.pread(f.fileno(), block, i*block) for i in places.tolist())
-        return pace((len(o)/1e6 for o in blocks), seconds), 'at random places, the file dropped from memory before' 
+        return pace((len(o)/1e6 for o in blocks), seconds), 'at random places, the file dropped from memory before'
 
 # %% ../../nbs/tools/doctor.ipynb #172fc97a
 def _augment(me, seconds):
@@ -185,7 +186,7 @@ def _describe_limit(links):
     if not links: return None,'No part could be measured.'
     limit = max(links, key=links.get)
     shares = ', '.join(f'{k} {t/sum(links.values()):.0%}' for k,t in links.items())
-    return limit,f'The limit is the {limit}, {1/links[limit]:,.0f} images/s by itself ({shares} of the work).' 
+    return limit,f'The limit is the {limit}, {1/links[limit]:,.0f} images/s by itself ({shares} of the work).'
 
 # %% ../../nbs/tools/doctor.ipynb #4e78c436
 def _advise(me):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from ..engine.core import Table, require
+from ..engine.core import require
 
 # %% ../../nbs/tools/logged.ipynb #6e6de8e4
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ __all__ = ['METRICS', 'Comparison', 'Trials', 'measure_saturation', 'Curves', 'O
 import json, math, os, signal, statistics, subprocess, sys, tempfile, threading, time
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NotRequired, TypedDict
 
@@ -27,7 +26,7 @@ from tqdm import tqdm
 import alexnet_nb
 from ..augment import Augment
 from ..data import Loader, Pack
-from ..engine.core import Count, Refusal, Sha256, Table, check_writable, convert, new_axes, parse_json
+from ..engine.core import Count, Refusal, Table, check_writable, convert, new_axes, parse_json
 from ..engine.core import printable, progress, read_json, read_text, reader, reading, require, write_bytes
 from ..engine.core import write_text
 from ..engine.locks import add_line, lock_folder
@@ -539,7 +538,7 @@ def average_missing(
     say,           # Where lines about the progress go
 ):
     "Compute the means whose networks are all there"
-    for key,rows in series.means.items():
+    for key in series.means:
         for row in series.find_missing(key):
             members = _list_members(row, *key, series.seeds or row.seeds)
             found = series.choose(row, series.files[row.name])

@@ -1,7 +1,6 @@
 "The kinds of things that are damaged, what is done with them, and what must hold afterwards"
 import filecmp, os, re
 from dataclasses import dataclass
-from pathlib import Path
 
 from . import samples
 from .samples import TRAIN, put
