@@ -150,7 +150,9 @@ def main():
     files = files or sorted(o.resolve() for o in nbglob(as_path=True))
     flags = {'measured', *get_config().tst_flags.split()} - set(args.flags.split())
     if len(files)==1: sys.exit(not run(files[0], flags, args.claims, args.check))
-    if args.claims: sys.exit(not all([run(o, flags, True, args.check) for o in files]))
+    if args.claims:
+        done = [run(o, flags, True, args.check) for o in files]
+        sys.exit(not all(done))
     cmd = [sys.executable, __file__, '--flags', args.flags, *(['--check'] if args.check else [])]
     env, start, bad = {**os.environ, 'OMP_NUM_THREADS':'1'}, time.time(), []  # sums depend on the number of threads
     def other(fn): return subprocess.run([*cmd, fn], capture_output=True, text=True, env=env)

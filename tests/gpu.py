@@ -113,7 +113,7 @@ def call_all(jobs, limit, at_once=8, env=None):
 
 def run_all(p, card, jobs, lines, limit, **kw):
     "Run commands, print what they said, and keep a card after each; raises where one fails"
-    good,bad,seconds = 0,{},{}
+    bad,seconds = {},{}
     for name,code,seconds[name],said in call_all(jobs, limit, **kw):
         print(f'-- {name}: {code}, {seconds[name]:.0f} s\n{tail(said, 60 if code else lines)}', flush=True)
         if code: bad[name] = code
@@ -136,16 +136,15 @@ def list_commands(p):
     columns = ['train', *base, '--device', f'{p.device},{p.device}', '--columns', '--run', d/'columns']
     if p.quick and p.device=='cpu': return dict(whole=whole[:1], columns=[columns]) # tests do the others
     last = '--precision', 'bf16', '--channels_last'
-    groups = dict(whole=whole, columns=[columns, *[train(o, '--precision', o) for o in ('tf32', 'fp32')]],
-                  deterministic=[train('same', '--deterministic'), train('same16', *last, '--deterministic')],
-                  bf16=[train('bf16', '--precision', 'bf16'), train('last', *last)],
-                  specs=[train(o, '--spec', o, '--steps', 3) for o in ('paper', 'torchvision', 'caffe')],
-                  compiled=[train(f'compiled{len(o)}', *o, '--compile', '--steps', 5) for o in ((), last)],
-                  doctor=[['doctor', '--seconds', 15, '--json', d/'doctor.json', *on]],
-                  others=[['bench', 'lrn', '--quick', '--batch_size', 4, '--out', d/'lrn.json', *on],
-                          ['reproduce', 'figure1', p.tmp/'cifar', '--folder', d/'figure1', '--seeds', 1,
-                           '--max_epochs', 1, '--lr', .001, *on]])
-    return groups
+    return dict(whole=whole, columns=[columns, *[train(o, '--precision', o) for o in ('tf32', 'fp32')]],
+                deterministic=[train('same', '--deterministic'), train('same16', *last, '--deterministic')],
+                bf16=[train('bf16', '--precision', 'bf16'), train('last', *last)],
+                specs=[train(o, '--spec', o, '--steps', 3) for o in ('paper', 'torchvision', 'caffe')],
+                compiled=[train(f'compiled{len(o)}', *o, '--compile', '--steps', 5) for o in ((), last)],
+                doctor=[['doctor', '--seconds', 15, '--json', d/'doctor.json', *on]],
+                others=[['bench', 'lrn', '--quick', '--batch_size', 4, '--out', d/'lrn.json', *on],
+                        ['reproduce', 'figure1', p.tmp/'cifar', '--folder', d/'figure1', '--seeds', 1,
+                         '--max_epochs', 1, '--lr', .001, *on]])
 
 def run_group(words):
     "Run commands in this process, until one fails"
@@ -161,7 +160,7 @@ def run_group(words):
 
 def smoke(p):
     "Every command, on the device"
-    p.small
+    _ = p.small # made now
     (p.tmp/'smoke').mkdir()
     code = 'import sys; from tests.gpu import run_group; run_group(sys.argv[1])'
     jobs = {k:[sys.executable, '-c', code, json.dumps(v, default=str)] for k,v in list_commands(p).items()}

@@ -35,7 +35,7 @@ def test_data(bench, tmp_path, temp_dir, request, monkeypatch, photos):
     "Packs and loaders, on photographs or on drawn pictures; on the CPU and one thread whatever is asked for"
     if photos: request.getfixturevalue('data_dir')
     else: monkeypatch.delenv('ALEXNET_NB_DATA', raising=False)
-    said = bench('data', *tiny, '--threads', 2, '--out', 'card.json')
+    bench('data', *tiny, '--threads', 2, '--out', 'card.json')
     card = json.loads((tmp_path/'work/card.json').read_text())
     assert card['claim']=='2' and card['versions']['threads']==1 and 'width' not in card['name']
     what = {o['what'] for o in card['spread']}
@@ -102,6 +102,6 @@ def test_train(bench, tmp_path, temp_dir):
 
 def test_options(bench, tmp_path):
     "Other kinds of arrays, no training step, a card in a file of its own"
-    said = bench('lrn', *tiny, '--steps', 0, '--bf16', '--channels-last', '--out', 'new/card.json')
+    bench('lrn', *tiny, '--steps', 0, '--bf16', '--channels-last', '--out', 'new/card.json')
     places = {o['place'].split(' ', 1)[1] for o in json.loads((tmp_path/'work/new/card.json').read_text())['spread']}
     assert places=={'float32','bfloat16','float32, channels last'}

@@ -186,7 +186,7 @@ T.train(*sys.argv[1:3], width=.125, size=56, batch_size=32, epochs=12, schedule=
 def test_killed_at_random(demo_pack, tmp_path, monkeypatch):
     "kill -9 at any moment, then the same again: all weights, checkpoints and the log are those of an uninterrupted run"
     monkeypatch.setattr(T, 'SAVE_EVERY', .25)
-    rng,n = random.Random(os.environ.get('ALEXNET_NB_SEED', 0)),int(os.environ.get('ALEXNET_NB_KILLS', 1))
+    rng,n = random.Random(os.environ.get('ALEXNET_NB_SEED', '0')),int(os.environ.get('ALEXNET_NB_KILLS', '1'))
     def train(name):
         said = []
         T.train(demo_pack/'pack', tmp_path/name, width=.125, size=56, batch_size=32, epochs=12, schedule='paper', keep=2,

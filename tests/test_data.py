@@ -181,7 +181,7 @@ def test_damaged_archives(few, tmp_path):
 
 def test_malformed(tmp_path):
     "Each file of the list is taken, repaired or refused as it should be, and the pack says so"
-    odd = [o for o in files()]
+    odd = list(files())
     assert len(odd)>=40
     for c in 'ab':
         for s in ('train','val'):

@@ -64,6 +64,15 @@ def test_contract():
         lost += [f'{module}.{o}' for o in names.split() if not hasattr(there, o)]
     assert not lost, lost
 
+@slow
+def test_types(repo, tmp_path):
+    "A type checker agrees with a user's program, which has everything that was promised"
+    pytest.importorskip('mypy')
+    program = repo/'tests/user_types.py'
+    fine(run(sys.executable, '-m', 'mypy', f'--cache-dir={tmp_path}', program, cwd=repo, timeout=200))
+    promised = {o for names in contract.values() for o in names.split()}
+    assert not promised - set(re.findall(r'\w+', program.read_text()))
+
 # --- The files that pip gets
 
 build = """

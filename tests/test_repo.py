@@ -2,6 +2,8 @@
 import ast, importlib, inspect, io, re, runpy, shutil, tokenize
 from base64 import b64decode
 from itertools import takewhile
+from types import NoneType
+from typing import Any, get_args
 import pytest, yaml
 from conftest import call, entry_points, fine, run, settings, text
 
@@ -223,17 +225,30 @@ def test_docments(repo):
     bad = [f'{dotted(p, repo)}.{o}' for p in modules(repo) for o in missing_docs(p.read_text())]
     assert not bad, '\n'.join(bad)
 
+def allows_none(kind):
+    "Does an annotation say that a value may be None?"
+    return kind in (Any, object, NoneType) or any(map(allows_none, get_args(kind)))
+
 def test_annotations(repo):
-    "What a signature names can be looked up, so that any tool can show it"
+    "What a signature names can be looked up, so that any tool can show it, and what can be None says so"
     bad = []
     for p in modules(repo):
         mod = importlib.import_module(dotted(p, repo))
         for o in [getattr(mod, name) for name in mod.__all__]:
             own = [f for f in vars(o).values() if inspect.isfunction(f)] if inspect.isclass(o) else []
             for f in filter(inspect.isfunction, [o, *own]):
-                try: inspect.get_annotations(f, eval_str=True)
-                except NameError as e: bad.append(f'{mod.__name__}.{f.__qualname__}: {e}')
+                name = f'{mod.__name__}.{f.__qualname__}'
+                try: shape = inspect.signature(f, eval_str=True)
+                except NameError as e: bad.append(f'{name}: {e}')
+                else: bad += [f'{name}: {k} is None, but {o.annotation}' for k,o in shape.parameters.items()
+                              if o.default is None and o.annotation is not o.empty and not allows_none(o.annotation)]
     assert not bad, '\n'.join(bad)
+
+def test_ruff(py):
+    "Faults that a program can find; pyproject.toml says why the other rules are off"
+    pytest.importorskip('ruff')
+    done = py('-m', 'ruff', 'check', '--no-cache')
+    assert done.returncode==0, done.stdout
 
 quiet = '''
 import importlib, os, sys

@@ -151,7 +151,7 @@ pretending = pytest.mark.skipif(torch.cuda.device_count()==1, reason='PyTorch pr
 def test_devices(spec, want, training, monkeypatch):
     "On two pretended GPUs each operation runs where it should, copies are queued early and never waited for"
     monkeypatch.setenv('ALEXNET_NB_PLAIN', '1') # no kernels for GPUs that are not there
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode, Log() as log:
+    with FakeTensorMode(allow_non_fake_inputs=True), Log() as log:
         m = AlexNet(spec, seed=0).train(training)
         cols = columns(m, ('cuda:0','cuda:1'))
         log.ops.clear()

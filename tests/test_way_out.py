@@ -77,7 +77,7 @@ def test_signals(place, monkeypatch, number):
     def work(*args): signal.raise_signal(number)
     def swallow(*args):
         try: work()
-        except BaseException: raise ValueError('odd')
+        except BaseException as e: raise ValueError('odd') from e
     for f in (work, swallow):
         monkeypatch.setattr(model, 'load_weights', f)
         before = signal.getsignal(number)

@@ -130,7 +130,7 @@ def test_torch_files(tmp_path):
 
 def published():
     "Classes of Google's protobuf for the messages of caffe.proto that a network consists of: fields of V0, V1 and today"
-    protobuf = pytest.importorskip('google.protobuf')
+    pytest.importorskip('google.protobuf')
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     F = descriptor_pb2.FieldDescriptorProto
     kinds = dict(string=F.TYPE_STRING, int32=F.TYPE_INT32, int64=F.TYPE_INT64, float=F.TYPE_FLOAT, double=F.TYPE_DOUBLE,
@@ -360,7 +360,7 @@ def test_damaged_at_random(tmp_path):
     seeds['pickle'] = pickle.dumps(dict(model=few))
     seeds['own'] = own_file(tmp_path, texts()).read_bytes()
     rng = np.random.default_rng(0)
-    for name,raw in seeds.items():
+    for raw in seeds.values():
         for _ in range(150):
             b = bytearray(raw)
             for i in rng.integers(0, min(len(b)-40, 3000), rng.integers(1, 6)):

@@ -12,7 +12,7 @@ from alexnet_nb.data import Loader, prepare
 from alexnet_nb.dropout import Dropout
 from alexnet_nb.lrn import LRN, lrn
 from alexnet_nb.engine.drawing import Drawing
-from alexnet_nb.model import Layer, Spec, Transforms, draw_network, export_onnx
+from alexnet_nb.model import Layer, Spec, Table, Transforms, draw_network, export_onnx
 from alexnet_nb.pooling import MaxPool
 from alexnet_nb.relu import Cifar, CifarNet, figure1
 from alexnet_nb.results import predict, show_filters, show_neighbours, show_top5
@@ -36,7 +36,7 @@ assert_type(again.count(), int)
 assert_type(again.mean, torch.Tensor)
 assert_type(again.labels('val'), np.ndarray)
 square = again.images('val')[0]
-for images, labels in Loader(pack, split='train', bs=32, shuffle=None, workers=2): images.float()
+for images, labels in Loader(pack, split='train', bs=32, shuffle=None, workers=2): print(images.shape, labels)
 augment = Augment(pack, size=112, device='cpu')
 for view in augment.views(torch.zeros(2, 128, 128, 3, dtype=torch.uint8)): assert_type(view, torch.Tensor)
 assert_type(ten_views(torch.zeros(1, 3, 256, 256)), torch.Tensor)
@@ -86,10 +86,11 @@ def speed(data: Cifar) -> dict: return figure1(data, 'runs/figure1', acts=('relu
 card = Card(name='top5', value=.182, unit='share', n=50_000, spread=None, wall_s=None)
 card.save('card.json')
 assert_type(Card.load(folder/'card.json'), Card)
-print(table([folder/'card.json']), table('cards').rows)
+assert_type(table('cards'), Table)
+print(table([folder/'card.json']))
 cards: dict = bench('step', out=None, device='cpu')
 assert_type(doctor(pack=None, seconds=5, say=print), Report)
-titles = [o for o in EXPERIMENTS]
+titles = list(EXPERIMENTS)
 
 # --- Commands, called from Python
 alexnet_prepare('pictures', 'pack', workers=None)

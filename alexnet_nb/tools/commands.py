@@ -561,7 +561,7 @@ def alexnet_reproduce(
     if name is None:
         from alexnet_nb.tools.claims import show_claims
         print(list_experiments(), show_claims(brief=True), sep='\n\n')
-        return
+        return None
     options = dict(only=only, seeds=seeds, steps=steps, width=width, size=size, n_classes=n_classes, device=device,
                    max_epochs=max_epochs, lr=lr, variant=variant, std1=std1, precision=precision, ways=ways or None,
                    lines=lines, recompute=recompute or None, jobs=jobs, first=first,

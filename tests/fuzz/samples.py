@@ -1,5 +1,5 @@
 "Good files of each kind that people bring, as small as they can be"
-import io, json, os, shutil, sys, tarfile, zipfile
+import io, json, os, shutil, sys, zipfile
 from pathlib import Path
 
 import numpy as np
