@@ -6,11 +6,11 @@
 __all__ = ['F', 'READERS', 'Count', 'Whole', 'Number', 'Sha256', 'Maybe', 'Several', 'Some', 'Refusal', 'Unwritable', 'printable',
            'load_extra', 'first_line', 'reading', 'reader', 'require', 'open_file', 'read_bytes', 'read_text',
            'convert', 'parse_json', 'read_json', 'blaming', 'beside', 'sync', 'writing', 'write_bytes', 'write_text',
-           'sweep', 'check_writable', 'sha256_file', 'progress', 'Note', 'Table', 'new_axes', 'shorten', 'set_name',
-           'mix', 'checked', 'Stopped', 'lacks_memory', 'expect_faults', 'command']
+           'sweep', 'check_writable', 'sha256_file', 'progress', 'Note', 'find_numbers', 'Table', 'new_axes', 'shorten',
+           'set_name', 'mix', 'checked', 'Stopped', 'lacks_memory', 'expect_faults', 'command']
 
 # %% ../../nbs/engine/core.ipynb #ff9641ae
-import errno, hashlib, importlib, io, json, logging, os, platform, secrets, shlex
+import errno, hashlib, importlib, io, json, logging, os, platform, re, secrets, shlex
 import signal, stat, sys, tempfile, traceback, warnings
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -323,6 +323,18 @@ class Note(str):
     def _repr_markdown_(self):
         return f'<small>{self}</small>'
 
+_UNIT = r'(?:[<>≤≥≈~+−–-]?\d[\d.,]*(?:e[+-]?\d+)?|[%×x/()±+−–·,-]|to|of|[A-Za-zµ°]{1,3}(?:/[a-z]{1,3})?\b|points?)'
+_NUMBER = re.compile(rf'(?:n = )?[<>≤≥≈~+−–-]? ?\d(?:[\d.,]*)(?:e[+-]?\d+)?(?:\s*{_UNIT})*')
+_NOTHING = {'', '-', '–', '—', 'none'}
+
+def find_numbers(
+    rows:list, # Of a table, without its head: lists of texts
+)->list:       # True for each column that holds numbers, with units, signs, ranges or none
+    "Which columns of a table are set to the right"
+    columns = [[v.strip(' *`') for v in o] for o in zip(*rows)]
+    filled = [[v for v in o if v not in _NOTHING] for o in columns]
+    return [bool(o) and all(_NUMBER.fullmatch(v) for v in o) for o in filled]
+
 class Table:
     "Rows of a table that shows itself as Markdown in a notebook and as plain text elsewhere"
     def __init__(self,
@@ -339,14 +351,17 @@ class Table:
 
     def _repr_markdown_(self):
         marks = str.maketrans({o:'\\'+o for o in '|$`'} | {'<':'&lt;'}) # a name is no mathematics and no HTML
-        head,*body = ('| '+' | '.join(v.translate(marks) for v in r)+' |' for r in self._cells())
-        table = '\n'.join([head, '|---'*len(self._cells()[0])+'|', *body])
+        cells = self._cells()
+        head,*body = ('| '+' | '.join(v.translate(marks) for v in r)+' |' for r in cells)
+        rule = ''.join('|---:' if o else '|---' for o in find_numbers(cells[1:]) or [False]*len(cells[0]))
+        table = '\n'.join([head, rule+'|', *body])
         return f'{table}\n\n{self.note._repr_markdown_()}' if self.note else table
 
     def __repr__(self):
         cells = self._cells()
         widths = [max(map(len, column)) for column in zip(*cells)]
-        lines = ['  '.join(c.ljust(w) for c,w in zip(r, widths)).rstrip() for r in cells]
+        put = [str.rjust if o else str.ljust for o in find_numbers(cells[1:]) or [False]*len(widths)]
+        lines = ['  '.join(f(c, w) for f,c,w in zip(put, r, widths)).rstrip() for r in cells]
         return '\n'.join(lines + [self.note]*bool(self.note))
 
 # %% ../../nbs/engine/core.ipynb #41dab373
