@@ -9,6 +9,7 @@ __all__ = ['SPECS', 'Layer', 'Spec', 'make_spec', 'get_spec', 'compare', 'shapes
 
 # %% ../nbs/08_model.ipynb #3244e379
 import base64, hashlib, json, math, re
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -440,7 +441,7 @@ class AlexNet(nn.Module):
         return self(x, upto=layer)
 
     def load_state_dict(self,
-        sd:dict,           # Tensors by name
+        sd:Mapping,        # Tensors by name
         strict:bool=True,  # Refuse missing and unknown names too, not only wrong shapes
         assign:bool=False, # Take the tensors themselves, rather than copy them into the present ones
     ):                     # What PyTorch returns; raises Refusal for what does not fit

@@ -205,7 +205,7 @@ def measure_slopes(
 def find_crossing(
     errors:list,       # Of the epochs 1, 2, …
     target:float=.25,  # The error to reach
-)->float:              # Epochs, between two of them by a straight line; None if it is not reached
+)->float|None:         # Epochs, between two of them by a straight line; None if it is not reached
     "When an error is reached, read off as from a figure"
     for i,error in enumerate(errors):
         if error<=target:

@@ -219,7 +219,7 @@ def read_source(
 
 def load_source(
     folder:Path, # Where `Source.save` put the lists
-)->Source:       # None if there is nothing that can be used: then it is made again
+)->Source|None:  # None if there is nothing that can be used: then it is made again
     "Read what `Source.save` wrote"
     try:
         return read_source(Path(folder)/'source.json')
@@ -289,6 +289,6 @@ def check_classes(
 # %% ../../nbs/engine/lists.ipynb #25945394
 def published_counts(
     classes:list, # Names of the classes of a source
-)->dict:          # {split: number}, None if they are other classes
+)->dict|None:     # {split: number}, None if they are other classes
     "Published numbers of images, if these are the classes of ILSVRC-2012"
     return dict(train=1_281_167, val=50_000) if set(classes)==set(ilsvrc_words()) else None

@@ -34,9 +34,9 @@ class Holder:
 
 @reader('lock', 'remove it if nobody is at work there')
 def read_holder(
-    path:Path, # The file `lock`
-    file=None, # The same file, if it is open
-)->Holder:     # None for an empty file, or zeros, which a power failure leaves; raises `Refusal` for other things
+    path:Path,  # The file `lock`
+    file=None,  # The same file, if it is open
+)->Holder|None: # None for an empty file, or zeros, which a power failure leaves; raises `Refusal` for other things
     "What a lock says"
     data = file.read(4096) if file else read_bytes(path, 4096)
     return parse_json(data, Holder) if data.strip(b'\0') else None

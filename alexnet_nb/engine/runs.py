@@ -43,8 +43,8 @@ def list_differences(
     return differ+[f'{k} {describe_setting(v)} (unknown to this version)' for k,v in old.items() if k not in new]
 
 def parse_factors(
-    given,  # Words such as conv1=0,fc8=10, or a dict, or None
-)->dict:    # Numbers by name; None where there are none. Raises `Refusal` for other words
+    given,    # Words such as conv1=0,fc8=10, or a dict, or None
+)->dict|None: # Numbers by name; None where there are none. Raises `Refusal` for other words
     "Factors by name"
     if not given:
         return None

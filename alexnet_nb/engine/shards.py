@@ -402,7 +402,7 @@ def is_cifar(
 
 def find_cifar_folder(
     src:Path, # Folder
-)->Path:      # At or below `src`; None if there is none
+)->Path|None: # At or below `src`; None if there is none
     "The folder of CIFAR-10 or CIFAR-100"
     def list_files(folder): return {o.name for o in folder.iterdir() if o.is_file()} if folder.is_dir() else set()
     return next((src/o for o in _CIFAR_FOLDERS if _recognise_cifar(list_files(src/o))), None)

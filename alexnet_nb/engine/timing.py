@@ -142,7 +142,7 @@ def duration(
 # %% ../../nbs/engine/timing.ipynb #90059200
 def median_interval(
     values:list, # One for each round
-)->list:         # Low and high end; None for fewer than six values
+)->list|None:    # Low and high end; None for fewer than six values
     "95 % interval of the median, from the order of the values"
     rank = math.floor(len(values)/2 - .98*math.sqrt(len(values)) - .5)
     if rank<0: return None

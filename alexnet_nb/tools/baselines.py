@@ -575,7 +575,7 @@ def compare_systems(
     c:Comparison, # What
     found:dict,   # Of `Baseline`, by variant
     networks:list, # Of `Trial`, of the network of 2012 and the same pack
-)->dict:           # As in the cards of trials; None if one of the two is not there
+)->dict|None:      # As in the cards of trials; None if one of the two is not there
     "The difference of two systems, or of the network and a system"
     ends = [found[o] for o in (c.variant, c.against) if o in found]
     if len(ends)+(c.variant=='base' and bool(networks))<2:
@@ -597,10 +597,10 @@ def compare_systems(
 
 # %% ../../nbs/tools/baselines.ipynb #26ca71eb
 def compute_baselines(
-    lines:list,       # Of `Baseline`
-    networks:list=(), # Of `Trial`; those of the network of 2012 count
-    pack_sha256='',   # Of the data; not needed if all lines are of one pack
-)->Card:              # Its value: variants, differences; its spread: what was chosen, and what was tried
+    lines:list,             # Of `Baseline`
+    networks:list|tuple=(), # Of `Trial`; those of the network of 2012 count
+    pack_sha256='',         # Of the data; not needed if all lines are of one pack
+)->Card:                    # Its value: variants, differences; its spread: what was chosen, and what was tried
     "What the finished systems say"
     lines = [o for o in lines if pack_sha256 in ('', o['settings']['pack_sha256'])]
     if not lines:

@@ -181,8 +181,8 @@ _STYLES = dict(confirmed=('o', '#1b6e3c', '#1b6e3c'), undecided=('o', '#555555',
                contradicted=('s', '#b2182b', '#b2182b')) # marker, edge, face
 
 def read_effect(
-    text:str, # Such as -1.4, about -2 or 39.0 to 37.5
-)->float:     # None if it is no number
+    text:str,  # Such as -1.4, about -2 or 39.0 to 37.5
+)->float|None: # None if it is no number
     "The difference that a printed text speaks of"
     if m := re.fullmatch(r'([\d.]+) to ([\d.]+)', text):
         return round(float(m[2])-float(m[1]), 4)

@@ -132,7 +132,7 @@ def find_plateau(
     losses:list,     # Loss of each step
     classes:int,     # Classes in the data, all of the same size
     below:float=.15, # How far below the loss of guessing, nats
-)->int:              # The step, counted from 1; None if it is not reached
+)->int|None:         # The step, counted from 1; None if it is not reached
     "The step at which the loss leaves the level of guessing"
     limit = math.log(classes)-below
     for number,mean in enumerate(smooth(losses), 1):
