@@ -3,9 +3,10 @@ import re, runpy
 import pytest
 import invented
 from alexnet_nb.tools import claims
+from alexnet_nb.tools import commands
 from alexnet_nb.tools.cards import cite
 from alexnet_nb.tools.experiments import TRIALS
-from conftest import text
+from conftest import call, fine, text
 from test_repo import directives
 
 ours = 'ours (95 % interval)'
@@ -43,6 +44,15 @@ def test_numbers_are_consistent():
     for o in claims.find_claims():
         assert o.compared and o.metric
         if o.points and re.search(r'\d', o.printed): assert claims.read_effect(o.printed) is not None, o
+
+def test_recompute(repo, tmp_path):
+    "A card that is kept has the bytes that its command computes from the lines that are kept"
+    names = sorted(o.stem for o in (repo/'nbs/cards/runs').glob('*.jsonl'))
+    assert {'bf16', 'views', 'baselines'}<={*names}
+    for name in names:
+        fine(call(commands.alexnet_reproduce, name, '--recompute', '--out', f'{name}.json', cwd=tmp_path))
+    other = [o for o in names if (tmp_path/f'{o}.json').read_bytes()!=(repo/f'nbs/cards/{o}.json').read_bytes()]
+    assert not other, f'run alexnet_reproduce NAME --recompute --out nbs/cards/NAME.json for {other}'
 
 def test_pages_show_what_the_cards_say(notebooks, repo, monkeypatch):
     "After a card has changed: python .ci/outputs.py --claims"

@@ -10,7 +10,7 @@ __all__ = ['VARIANTS', 'Times', 'BASE', 'NETWORKS', 'TRIALS', 'EXPERIMENTS', 'Va
            'list_experiments', 'list_options', 'choose_rows', 'run_several', 'check_options', 'check_experiment']
 
 # %% ../../nbs/tools/experiments.ipynb #6a3b6d19
-import json, math, sys, time
+import json, math, re, statistics, sys, time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -35,7 +35,8 @@ from ..model import SPECS, AlexNet, Spec, load_weights, shapes
 from ..relu import ACTIVATIONS, RATES, Setting, cifar10, collect_curves, compute_values, figure1, time_steps
 from ..results import save_figure, save_figures, show_neighbours
 from ..split import apply_layer
-from .baselines import SYSTEMS, check_baselines, describe_baselines, measure_baselines
+from .baselines import COMPARISONS, NEAREST, SYSTEMS, add_neighbours, check_baselines
+from .baselines import describe_baselines, measure_baselines, read_baselines
 from .cards import Card, command_line, device_name, find_cards
 from .trials import Comparison, Trials, check_series, choose_lines, describe_series, find_lines
 from .trials import choose_jobs, measure_network, measure_series, measure_training
@@ -570,32 +571,32 @@ TRIALS = {o.name:o for o in (
            bf16=dict(precision='bf16')),
            (Comparison('bf16', 'fp32', 0), Comparison('bf16', 'fp32', 0, 'top-1, centre'),
             Comparison('bf16', 'fp32', 0, 'top-1, training images')),
-           'tiny-imagenet-25 as a pack of 110 pixels', 4, BASE|dict(epochs=14, schedule='short'), 8),
+           'tiny-imagenet-25 as a pack of 110 pixels', BASE|dict(epochs=14, schedule='short'), 8),
     Trials('views', '4.1', 'Ten views are better than the centre', _from_base(),
            (Comparison('base', 'base', -1, than='top-1, centre', printed='39.0 to 37.5', logged='39.02 to 37.47'),
-            Comparison('base', 'base', -1, 'top-5, ten views', than='top-5, centre')), _small, 15, BASE),
+            Comparison('base', 'base', -1, 'top-5, ten views', than='top-5, centre')), _small, BASE),
     Trials('ensemble', '6', 'The mean of several networks is better than one',
            dict(base={}, two={}, three={}, five={}),
            (Comparison('five', 'base', -1, printed='40.7 to 38.1'),
             Comparison('five', 'base', -1, 'top-5, ten views', printed='18.2 to 16.4'),
-            Comparison('three', 'base', -1), Comparison('two', 'base', -1)), _small, 15, BASE,
+            Comparison('three', 'base', -1), Comparison('two', 'base', -1)), _small, BASE,
            means=dict(two=(('base',2),), three=(('base',3),), five=(('base',5),))),
     Trials('lrn', '3.3', 'Response normalization reduces the errors', _from_base('no_lrn', 'lrn_conv1', 'lrn_conv2'),
            (_with('no_lrn', -1, printed='-1.4', logged='-1.37'),
             _with('no_lrn', -1, 'top-5, ten views', printed='-1.2', logged='-1.15'), _with('lrn_conv2', -1),
-            _with('lrn_conv1', 0, logged='0')), _small, 15, BASE),
+            _with('lrn_conv1', 0, logged='0')), _small, BASE),
     Trials('columns', '3.2', 'Two columns are better than one with half the kernels',
            _from_base('one_column', 'one_column_equal'),
            (_with('one_column', -1, printed='-1.7', logged='-1.70'),
             _with('one_column', -1, 'top-5, ten views', printed='-1.2', logged='-1.23'),
-            _with('one_column_equal', -1)), _small, 15, BASE),
+            _with('one_column_equal', -1)), _small, BASE),
     Trials('no_talk', '3.2', 'Columns that talk are better than columns that never do',
            _from_base('no_talk', 'no_talk_narrow'),
            (_with('no_talk', -1, logged='-1.16'), _with('no_talk', -1, 'top-5, ten views', logged='-1.12'),
-            _with('no_talk_narrow', -1)), _small, 15, BASE),
+            _with('no_talk_narrow', -1)), _small, BASE),
     Trials('overlap', '3.4', 'Pooling windows that overlap reduce the errors', _from_base('no_overlap'),
            (_with('no_overlap', -1, printed='-0.4', logged='-0.39'),
-            _with('no_overlap', -1, 'top-5, ten views', printed='-0.3', logged='-0.30')), _small, 15, BASE))}
+            _with('no_overlap', -1, 'top-5, ten views', printed='-0.3', logged='-0.30')), _small, BASE))}
 
 # %% ../../nbs/tools/experiments.ipynb #8b2ce146
 _gap = 'gap: top-1, validation minus training images'
@@ -605,24 +606,24 @@ TRIALS |= {o.name:o for o in (
            _from_base('no_dropout'),
            (_with('no_dropout', -1), _with('no_dropout', -1, _gap, printed='substantial overfitting'),
             _with('no_dropout', 1, 'epochs to within a point of the best', printed='roughly doubles')),
-           _small, 15, BASE),
+           _small, BASE),
     Trials('crops', '4.1', 'Without crops and mirrors the network overfits', _from_base('mirrors', 'no_crops'),
            (_with('no_crops', -1), _with('no_crops', -1, _gap, printed='substantial overfitting'),
-            _with('mirrors', -1), _with('mirrors', -1, _gap)), _small, 15, BASE),
+            _with('mirrors', -1), _with('mirrors', -1, _gap)), _small, BASE),
     Trials('colour', '4.1', 'Noise along the principal components of colour reduces the error', _from_base('no_colour'),
-           (_with('no_colour', -1, printed='over -1'),), _small, 15, BASE),
+           (_with('no_colour', -1, printed='over -1'),), _small, BASE),
     Trials('decay', '5', 'Weight decay reduces the training error', _from_base('no_decay'),
            (_with('no_decay', -1, 'top-1, training images', printed='reduces'), _with('no_decay', -1)),
-           _small, 15, BASE, 3),
+           _small, BASE, 3),
     Trials('bias', '5', 'Biases that begin at 1 accelerate the early stages',
            dict(biases_1={}, biases_0=dict(spec=NETWORKS['biases_0'])),
            (Comparison('biases_1', 'biases_0', -1, 'top-1 after 1 epoch', printed='accelerates'),
             Comparison('biases_1', 'biases_0', -1, 'top-1 after 2 epochs'),
             Comparison('biases_1', 'biases_0', -1, 'top-1 after 5 epochs')),
-           _small, 4, BASE|dict(epochs=5, schedule='constant'), 3),
+           _small, BASE|dict(epochs=5, schedule='constant'), 3),
     Trials('depth', '7', 'Removing any middle layer loses about 2 %', _from_base('no_conv3', 'no_conv4'),
            (_with('no_conv3', -1, printed='about -2'), _with('no_conv4', -1, printed='about -2')),
-           _small, 15, BASE, 3))}
+           _small, BASE, 3))}
 
 # %% ../../nbs/tools/experiments.ipynb #e4ffacad
 _tune = dict(spec='conv6', lr=.001, rates=dict(conv1=.1, fc8=10.)) # as in the log of 146-2012-2011
@@ -635,17 +636,17 @@ TRIALS |= {o.name:o for o in (
             Comparison('pretrained', 'plain', -1, 'top-5, ten views', printed='18.2 to 16.6', logged='-1.59'),
             Comparison('pretrained', 'scratch', -1),
             Comparison('seven', 'five', -1, printed='38.1 to 36.7'),
-            Comparison('seven', 'five', -1, 'top-5, ten views', printed='16.4 to 15.4')), _both, 12, BASE,
+            Comparison('seven', 'five', -1, 'top-5, ten views', printed='16.4 to 15.4')), _both, BASE,
            means=dict(five=(('plain',5),), seven=(('plain',5), ('pretrained',2))),
            start=dict(pretrained=dict(spec='conv6'))),
     Trials('specialise', '6.1', 'One column learns colours, the other does not',
            dict(base={}, one_column_equal=dict(spec=NETWORKS['one_column_equal'])),
            (_with('one_column_equal', 1, 'share of runs whose halves of conv1 differ', printed='every run'),
-            _with('one_column_equal', 1, 'saturation of conv1: difference of the halves')), _small, 15, BASE,
+            _with('one_column_equal', 1, 'saturation of conv1: difference of the halves')), _small, BASE,
            adds=('saturation',)),
-    Trials('neighbours', '6.1', 'Images that are near in fc7 are of the same kind, more than those near in pixels',
-           dict(base={}), (_with('base', 1, 'same class, six nearest in fc7', than='same class, six nearest in pixels',
-           printed='semantically similar'),), _small, 15, BASE, adds=('nearest',)))}
+    Trials('neighbours', '6.1', 'Images near in fc7 are of the same kind, more than those near in pixels or in '
+           'Fisher vectors', dict(base={}), (_with('base', 1, NEAREST.metric, than='same class, six nearest in pixels',
+           printed=NEAREST.printed),), _small, BASE, adds=('nearest',)))}
 
 def list_comparisons()->Table: # A row for each comparison of each claim
     "What is compared, and what is known of it"
@@ -667,12 +668,13 @@ class Experiment:
     claim:str       # In one sentence
     variants:dict   # What can be compared, by name; the option `only` chooses
     needs:str       # What is given as PACK
-    time:str        # That the command of the card takes
+    time:object     # Function that says how long that takes, in words
     check:object    # Function of PACK and options: raises `Refusal` for what cannot be run
     measure:object  # Function of PACK, a folder for finished runs, and options; returns a `Card`
     describe:object # Function of the card and the options: the result in words
     options:dict    # Names of options, with their defaults
     done:object     # Function that says how much of it is here, in words
+    comparisons:tuple = () # Of `Comparison`
 
     def run(self,
         pack,            # What was given as PACK
@@ -708,51 +710,84 @@ def _check_figure1_data(src, timing_rounds=None, **options): check_figure1(**opt
 
 def _count_cards(name):
     cards = sorted(find_cards().glob(f'{name}*.json'))
-    return f'{len(cards)} cards' if cards else ''
+    return f"{len(cards)} {'card' if len(cards)==1 else 'cards'}" if cards else ''
+
+def _read_finished(row):
+    "The lines that are here, of a claim"
+    file = find_lines(row.name)
+    with suppress(Refusal): # lines of several packs
+        return choose_lines(row, read_trials(file)) if file.exists() else {}
+    return {}
 
 def _count_trials(row):
-    file = find_lines(row.name)
-    found = {}
-    with suppress(Refusal): # lines of several packs
-        found = choose_lines(row, read_trials(file)) if file.exists() else {}
-    return f'{len(found)} of {len(row.variants)*row.seeds} runs'
+    "How many trainings are here, and how many means of networks"
+    found = [variant for variant,_ in _read_finished(row)]
+    trained = sum(o in row.trained for o in found)
+    means = [f'{len(found)-trained} of {len(row.means)*row.seeds} means'] if row.means else []
+    return '; '.join([f'{trained} of {len(row.trained)*row.seeds} trainings', *means])
 
-def _make_experiment(row):
-    runs = len(row.variants)*row.seeds
-    time = f'{runs} runs of about {row.minutes:g} minutes on two cores'
-    return Experiment(row.name, row.section, row.claim, row.variants, row.needs, time, partial(check_series, row),
-                      partial(measure_series, row), describe_series, _read_options(measure_series),
-                      partial(_count_trials, row))
+def _say_time(row):
+    "How long the trainings of a claim take: the median of those that are here, or else of the network of 2012"
+    wanted = f'{len(row.trained)*row.seeds} trainings'
+    if row.start:
+        wanted += f' and {len(row.start)*row.seeds} before them'
+    base = TRIALS['views'] if row.needs==_small else row
+    lines = [o for own in (row, base) for o in _read_finished(own).values() if o['seconds']]
+    if not lines:
+        return wanted
+    epoch = statistics.median(o['seconds']/o['settings']['epochs'] for o in lines)
+    threads = sorted({o for line in lines for name in line['machine'] for o in re.findall(r'(\d+) threads', name)})
+    cores = f"{' or '.join(threads)} {'core' if threads==['1'] else 'cores'}"
+    return f"{wanted} of {epoch*row.base['epochs']/60:.0f} minutes on {cores}"
+
+# %% ../../nbs/tools/experiments.ipynb #eb68d2bd
+def _make_experiment(row, measure=measure_series, more=()):
+    return Experiment(row.name, row.section, row.claim, row.variants, row.needs, partial(_say_time, row),
+                      partial(check_series, row), partial(measure, row), describe_series,
+                      _read_options(measure_series), partial(_count_trials, row), (*row.comparisons, *more))
+
+def _measure_neighbours(row, pack, folder, lines=None, **options):
+    "Neighbours in fc7 and among pixels; those of Fisher vectors, from the lines of `baselines` beside those of the row"
+    card = measure_series(row, pack, folder, lines=lines, **options)
+    file = Path(lines or find_lines(row.name, folder))
+    file = file if file.exists() else find_lines(row.name)
+    systems = file.with_name('baselines.jsonl')
+    if systems.exists():
+        networks = choose_lines(row, read_trials(file), card.pack_sha256).values()
+        add_neighbours(card, list(networks), read_baselines(systems))
+    return card
 
 EXPERIMENTS = {o.name:o for o in (
     Experiment(
         'figure1', '3.1', 'With ReLU a network reaches 25 % training error on CIFAR-10 six times faster than with tanh',
-        ACTIVATIONS, 'CIFAR-10 in any form; without it torchvision fetches the data', 'about 1.5 hours on one core',
-        _check_figure1_data, measure_figure1, describe_figure1, _read_options(measure_figure1),
-        partial(_count_cards, 'figure1')),
+        ACTIVATIONS, 'CIFAR-10 in any form; without it torchvision fetches the data',
+        lambda: 'about 1.5 hours on one core', _check_figure1_data, measure_figure1, describe_figure1,
+        _read_options(measure_figure1), partial(_count_cards, 'figure1'),
+        (Comparison('tanh', 'relu', 1, 'times as many epochs', printed='6'),)),
     Experiment(
         'autopsy', '5', 'Others report that a network with the printed settings does not learn',
-        VARIANTS, 'a pack; that of the card has 25 classes', 'about half an hour on one core',
+        VARIANTS, 'a pack; that of the card has 25 classes', lambda: 'about half an hour on one core',
         _check_autopsy_pack, measure_autopsy, describe_autopsy, _read_options(autopsy),
         partial(_count_cards, 'autopsy')))}
 
 EXPERIMENTS |= {o.name:_make_experiment(o) for o in TRIALS.values()}
+EXPERIMENTS['neighbours'] = _make_experiment(TRIALS['neighbours'], _measure_neighbours, [NEAREST])
 
 EXPERIMENTS['baselines'] = Experiment(
     'baselines', '6', 'The network is better than the best systems of 2010: sparse coding, and Fisher vectors, '
     'with linear classifiers', SYSTEMS, 'the pack of 100 classes, and scikit-learn',
-    'about 45 minutes on one core, 11 GB of disk', check_baselines, measure_baselines, describe_baselines,
-    _read_options(measure_baselines), partial(_count_cards, 'baselines'))
+    lambda: 'about an hour on one core, 11 GB of disk', check_baselines, measure_baselines, describe_baselines,
+    _read_options(measure_baselines), partial(_count_cards, 'baselines'), COMPARISONS)
 EXPERIMENTS['full'] = Experiment(
     'full', '–', 'The network of 2012 in its full width, once', {'code2012':SPECS['code2012']},
-    'the pack of 100 classes', 'about three hours on two cores', check_full, measure_full, describe_full,
+    'the pack of 100 classes', lambda: 'about three hours on two cores', check_full, measure_full, describe_full,
     _read_options(measure_full), partial(_count_cards, 'full'))
 
 # %% ../../nbs/tools/experiments.ipynb #029f4c8a
 def list_experiments()->Table: # A row for each experiment
     "What alexnet_reproduce can measure"
     return Table([{'name':o.name, 'section':o.section, 'claim':o.claim, 'variants':len(o.variants), 'needs':o.needs,
-                   'time':o.time, 'here':o.done()} for o in EXPERIMENTS.values()])
+                   'time':o.time(), 'here':o.done()} for o in EXPERIMENTS.values()])
 
 def list_options()->Table: # A row for each option, a column for each experiment, and one for all trainings in pairs
     "Options of the experiments, with their defaults"

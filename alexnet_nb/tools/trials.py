@@ -90,12 +90,16 @@ class Trials:
     variants:dict     # By name: the settings that differ from `base`
     comparisons:tuple # Of `Comparison`
     needs:str         # What is given as PACK
-    minutes:float     # Of one training, on two cores
     base:dict         # Settings that all variants share
     seeds:int = 5     # How many, from 0
     adds:tuple = ()   # What a line must have besides the errors: nearest, saturation
     means:dict = field(default_factory=dict) # Variants that are means of networks: ((variant, how many), …)
     start:dict = field(default_factory=dict) # Variants that first train on another pack: what differs from `base` then
+
+    @property
+    def trained(self):
+        "Names of the variants that are trainings, not means of them"
+        return [o for o in self.variants if o not in self.means]
 
     def choices(self, variant): # Arguments of `settings`, without the seed
         return {**self.base, **self.variants[variant]}
@@ -571,7 +575,7 @@ def work():
         os.kill(os.getpid(), signal.SIGTERM) # training stops after this step; anything else, at once
     threading.Thread(target=watch, daemon=True).start()
     def tell(**words): print(json.dumps(words), flush=True)
-    row = Trials(section='', claim='', comparisons=(), needs='', minutes=0., **told['row'])
+    row = Trials(section='', claim='', comparisons=(), needs='', **told['row'])
     first = told['first'] and Pack(told['first'])
     device = torch.device(told['device'])
     try:
