@@ -1,8 +1,8 @@
 """Build the site into _proc/_docs without Quarto, and check every link in it.
 
-nbdev prepares the pages, smalldocs renders them. Fails on a broken link, a missing anchor or picture, and on
+nbdev prepares the pages, smalldocs renders them; formulas become MathML, as Quarto is told to write them. Fails on a broken link, a missing anchor or picture, and on
 an error among the outputs. Needs the package installed (`pip install -e .`): names then link to pages."""
-import argparse, json, os, re, shutil, subprocess, sys
+import argparse, html, json, os, re, shutil, subprocess, sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -85,8 +85,10 @@ def build():
     rename()
     res = smalldocs('render', '--quiet')
     if res.returncode: sys.exit(res.stderr)
-    localize(get_config().doc_host + get_config().doc_baseurl)
+    site = get_config().doc_host + get_config().doc_baseurl
+    localize(site)
     lead_to_classes()
+    finish(site)
 
 def localize(
     site:str,  # Address that the site will have
@@ -95,6 +97,25 @@ def localize(
     for p in docs.rglob('*.html'):
         up = '../'*(len(p.relative_to(docs).parts)-1)
         p.write_text(p.read_text().replace(f'<a href="{site}/', f'<a href="{up}'))
+
+# Widths of the grid in _quarto.yml, which smalldocs does not read
+widths = '<style>:root{--sd-sidebar-width:230px;--sd-margin-width:200px;--sd-body-width:910px;--sd-gap:1.5rem}</style>'
+
+def finish(
+    site:str,  # Address that the site will have
+):
+    "What Quarto does by itself: formulas as MathML, the address of each page, widths"
+    from latex2mathml.converter import convert
+    def formula(m):
+        tex = html.unescape(m[2]).strip()[2:-2]
+        return f'<span class="math {m[1]}">{convert(tex, display="block" if m[1]=="display" else "inline")}</span>'
+    for p in (docs/'site_libs/themes').glob('*.css'): # their letters come from another host
+        p.write_text(re.sub(r'@import url\([^)]*\);?', '', p.read_text(encoding='utf-8')), encoding='utf-8')
+    for p in docs.rglob('*.html'):
+        text = re.sub(r'<(link|script)[^>]*/katex@[^>]*>(</script>)?', '', p.read_text(encoding='utf-8'))
+        text = re.sub(r'<span class="math (inline|display)">(.*?)</span>', formula, text, flags=re.S)
+        address = f'<link rel="canonical" href="{site}/{p.relative_to(docs).as_posix()}">'
+        p.write_text(text.replace('</head>', f'{address}{widths}</head>', 1), encoding='utf-8')
 
 def smalldocs(*args):
     "Run `smalldocs` on the prepared pages; its other remarks (keys it does not read) are for no one"

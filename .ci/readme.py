@@ -1,10 +1,13 @@
-"""Make README.md from nbs/index.ipynb, without Quarto and without running anything.
+"""Make README.md from nbs/index.ipynb, and nbs/llms.txt (what the site holds, for programs that read it) from the
+sidebar and the titles of all pages, without Quarto and without running anything.
 
 Shown: Markdown cells, code without its `#|` lines, and the outputs that the notebook holds (Markdown as it
 is, text as an indented block, a picture as a link to the notebook, named by its fig-cap). Not shown, as on
 the page: cells marked hide or include: false, code of echo: false, outputs of output: false; nor stderr."""
 import argparse, json, re, sys
 from pathlib import Path
+
+import yaml
 
 repo = Path(__file__).resolve().parents[1]
 src, dst = repo/'nbs'/'index.ipynb', repo/'README.md'
@@ -63,6 +66,21 @@ def render(
         if opts.get('output')!='false': parts += [output(o, opts) for o in cell['outputs']]
     return '\n\n'.join(o for o in parts if o) + '\n'
 
+def overview()->str: # Text of llms.txt
+    "One line for each page: title, address, subtitle"
+    site = yaml.safe_load((repo/'nbs'/'nbdev.yml').read_text(encoding='utf-8'))['website']
+    bar = yaml.safe_load((repo/'_quarto.yml').read_text(encoding='utf-8'))['website']['sidebar']
+    lines = [f"# {site['title']}", '', f"> {site['description']}"]
+    for part in bar['contents']:
+        if 'section' not in part: continue
+        lines += ['', f"## {part['section']}", '']
+        for file in part['contents']:
+            first = text(json.loads((repo/'nbs'/file).read_text(encoding='utf-8'))['cells'][0]['source'])
+            title, about = re.match(r'# (.*)\n+> (.*)', first).groups()
+            page = re.sub(r'(^|/)\d+[a-z]*_', r'\1', file).replace('.ipynb', '.html')
+            lines.append(f"- [{title}]({site['site-url']}/{page}): {about}")
+    return '\n'.join(lines) + '\n'
+
 def block(
     name:str,  # `test` or `run`
 )->str:        # The commands
@@ -73,14 +91,15 @@ def block(
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    p.add_argument('--check', action='store_true', help='write nothing; exit 1 if README.md is out of date')
+    p.add_argument('--check', action='store_true', help='write nothing; exit 1 if one is out of date')
     p.add_argument('--block', metavar='NAME', help='print the commands below the line <!-- NAME -->')
     args = p.parse_args()
     if args.block: return print(block(args.block))
     if not src.exists(): sys.exit(f'no {src.relative_to(repo)}')
-    new = render(json.loads(src.read_text(encoding='utf-8')))
-    old = dst.read_text(encoding='utf-8') if dst.exists() else ''
-    if args.check and new!=old: sys.exit(f'README.md differs from nbs/{src.name}: run python .ci/readme.py')
-    if new!=old: dst.write_text(new, encoding='utf-8')
+    made = {dst: render(json.loads(src.read_text(encoding='utf-8'))), repo/'nbs'/'llms.txt': overview()}
+    for path,new in made.items():
+        old = path.read_text(encoding='utf-8') if path.exists() else ''
+        if args.check and new!=old: sys.exit(f'{path.relative_to(repo)} is out of date: run python .ci/readme.py')
+        if new!=old: path.write_text(new, encoding='utf-8')
 
 if __name__=='__main__': main()
