@@ -13,12 +13,13 @@ import copy, hashlib, io, math, statistics, time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated
 
 import numpy as np, torch
 import torch.nn as nn, torch.nn.functional as F
 from msgspec import Meta
 from PIL import Image
+from typing_extensions import NotRequired, TypedDict
 
 from .engine.core import Count, Refusal, Sha256, Table, checked, convert, mix, new_axes, progress
 from .engine.core import reader, reading, require, set_name, writing

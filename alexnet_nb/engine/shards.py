@@ -78,13 +78,14 @@ def _walk_columns(fields, above=()):
     "{names that lead to it: type} of the columns, those inside of structs too"
     found = {}
     for o in fields:
-        require((*above, o.name) not in found, f'two columns called {o.name}')
+        path = (*above, o.name)
+        require(path not in found, f'two columns called {o.name}')
         kind = getattr(o.type, 'storage_type', o.type) # of an extension type
         if str(kind).startswith('dictionary'):
             kind = kind.value_type
-        found[(*above, o.name)] = kind
+        found[path] = kind
         if str(kind).startswith('struct'):
-            found |= _walk_columns(kind, (*above, o.name))
+            found |= _walk_columns(kind, path)
     return found
 
 def _is_kind(column_type, kind): return re.fullmatch(_TYPES[kind], str(column_type)) is not None

@@ -11,9 +11,10 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated
 
 from msgspec import Meta
+from typing_extensions import NotRequired, TypedDict
 
 from ..engine.core import Count, Number, Refusal, Table, checked, convert, reading
 from ..engine.machine import get_device

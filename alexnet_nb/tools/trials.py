@@ -15,13 +15,14 @@ import json, math, os, signal, statistics, subprocess, sys, tempfile, threading,
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated
 
 import numpy as np, torch
 import torch.nn.functional as F
 from msgspec import Meta
 from scipy.special import stdtrit
 from tqdm import tqdm
+from typing_extensions import NotRequired, TypedDict
 
 import alexnet_nb
 from ..augment import Augment
