@@ -815,8 +815,9 @@ def explain_plateau(
 # %% ../nbs/08_model.ipynb #7d9393d5
 class _GraphWriter:
     "An ONNX graph in the making"
-    def __init__(self, onnx):
+    def __init__(self, onnx, half=False):
         self.helper = onnx.helper
+        self.half = half     # Are weights stored as float16?
         self.nodes = []
         self.numbers = {}    # Tensors of the graph by name
         self.layer = 'image' # Names of nodes begin with it
@@ -830,11 +831,19 @@ class _GraphWriter:
         return outputs if n>1 else outputs[0]
 
     def add_numbers(self, name, t):
-        "A tensor, as float32 or int64; returns its name"
+        "A tensor, as float32, float16 or int64; returns its name"
         kind,code = (1, '<f4') if t.is_floating_point() else (7, '<i8')
+        if t.dtype==torch.float16:
+            kind,code = 10, '<f2'
         raw = t.detach().cpu().numpy().astype(code).tobytes()
         self.numbers[name] = self.helper.make_tensor(name, kind, t.shape, raw, raw=True)
         return name
+
+    def add_weight(self, name, t):
+        "A tensor of the network; returns the name of what the layer reads, which is float32"
+        if not self.half:
+            return self.add_numbers(name, t)
+        return self.add('Cast', self.add_numbers(name, t.half()), to=1)
 
 def _add_division(g, x, r, beta): return g.add('Mul', x, g.add('Pow', r, torch.tensor(-beta)))
 
@@ -911,7 +920,7 @@ def _add_layers(g, model, add_lrn):
         weight = layer.weight
         if not l.kernel and l.groups>1:
             weight = weight[:,:,None,None] # of a convolution
-        w,b = g.add_numbers(f'{l.name}.weight', weight),g.add_numbers(f'{l.name}.bias', layer.bias)
+        w,b = g.add_weight(f'{l.name}.weight', weight),g.add_weight(f'{l.name}.bias', layer.bias)
         if l.kernel:
             x = _add_conv(g, x, l, w, b, side, row['side'])
             side = row['side']
@@ -940,6 +949,7 @@ def export_onnx(
     model:AlexNet, # An AlexNet
     path:str|Path, # File to write, .onnx; an older one is replaced only when the new one is complete
     lrn:str='op',  # The response normalization: ONNX's operator, or 'plain' operations
+    half:bool=False, # Store weights as float16, in half the bytes? Engines compute in float32 all the same
 )->Path:           # The file; raises Refusal if it cannot be written
     "Write a network as an ONNX graph: from `image` (N,3,size,size) to `logits` (N,n_classes)"
     path = Path(path)
@@ -949,7 +959,7 @@ def export_onnx(
         raise Refusal(f'{path}: choose a name that ends with .onnx')
     onnx = load_extra('onnx', 'onnx', 'export_onnx')
     helper = onnx.helper
-    g = _GraphWriter(onnx)
+    g = _GraphWriter(onnx, half)
     _add_layers(g, model, _LRN_WRITERS[lrn])
     g.nodes[-1].output[0] = 'logits'
     image = helper.make_tensor_value_info('image', 1, ['N', 3, model.size, model.size])
