@@ -2,7 +2,8 @@
 sidebar and the titles of all pages, without Quarto and without running anything.
 
 Shown: Markdown cells, code without its `#|` lines, and the outputs that the notebook holds (Markdown as it
-is, text as an indented block, a picture as a link to the notebook, named by its fig-cap). Not shown, as on
+is, text as an indented block, a drawing as two SVG files, a picture as a link to the notebook, named by its
+fig-cap). Not shown, as on
 the page: cells marked hide or include: false, code of echo: false, outputs of output: false; nor stderr."""
 import argparse, json, re, sys
 from pathlib import Path
@@ -37,23 +38,37 @@ def markdown(
     if first: lines = [o for o in lines if not re.match(r'- [\w-]+:', o)]
     return re.sub(r'\]\((?!\w+:|/|#)([^)\s]+\.ipynb)', r'](nbs/\1', '\n'.join(lines)).strip()
 
+def drawing(
+    svg:str,  # As a page holds it; its lines have the colour of the text around it
+)->dict:      # {theme: text of a file}
+    "A picture for each background, which stands alone"
+    svg = re.sub(r' style="[^"]*"', '', svg, count=1)
+    return {k:svg.replace('currentColor', v) for k,v in dict(light='#1f2328', dark='#e6edf3').items()}
+
 def output(
-    out:dict,   # One stored output
-    opts:dict,  # Options of its cell
-)->str:         # Markdown, empty if there is nothing to show
+    out:dict,    # One stored output
+    opts:dict,   # Options of its cell
+    files:dict,  # {path: text}, where drawings are put
+)->str:          # Markdown, empty if there is nothing to show
     "Write one output as Markdown"
     if out['output_type']=='error': sys.exit(f"{src.name} holds an error: {out['ename']}: {out['evalue']}")
     if out['output_type']=='stream': return indented(text(out['text'])) if out['name']=='stdout' else ''
     data = out['data']
     if 'text/markdown' in data: return text(data['text/markdown']).strip()
+    if m := re.search(r'<svg.*?</svg>\n?', text(data.get('text/html', '')), re.S):
+        name, alt = opts['label'], opts['fig-alt']
+        files |= {repo/'nbs'/f'{name}-{k}.svg': v for k,v in drawing(m[0]).items()}
+        return (f'<picture>\n<source media="(prefers-color-scheme: dark)" srcset="nbs/{name}-dark.svg">\n'
+                f'<img src="nbs/{name}-light.svg" alt="{alt}">\n</picture>')
     if any(o.startswith('image/') for o in data):
         cap = opts.get('fig-cap') or sys.exit(f'{src.name}: a picture needs a `#| fig-cap:` to be linked by')
         return f'[Figure: {cap}](nbs/{src.name})'
     return indented(text(data.get('text/plain', '')))
 
 def render(
-    nb:dict,  # The notebook, as read from its file
-)->str:       # Text of README.md
+    nb:dict,     # The notebook, as read from its file
+    files:dict,  # {path: text}, where drawings are put
+)->str:          # Text of README.md
     "Turn a notebook into Markdown"
     parts = [note]
     for i, cell in enumerate(nb['cells']):
@@ -63,7 +78,7 @@ def render(
         opts, code = directives(source)
         if hidden & opts.keys() or opts.get('include')=='false': continue
         if code and opts.get('echo')!='false': parts.append(f'```python\n{code}\n```')
-        if opts.get('output')!='false': parts += [output(o, opts) for o in cell['outputs']]
+        if opts.get('output')!='false': parts += [output(o, opts, files) for o in cell['outputs']]
     return '\n\n'.join(o for o in parts if o) + '\n'
 
 def overview()->str: # Text of llms.txt
@@ -96,7 +111,8 @@ def main():
     args = p.parse_args()
     if args.block: return print(block(args.block))
     if not src.exists(): sys.exit(f'no {src.relative_to(repo)}')
-    made = {dst: render(json.loads(src.read_text(encoding='utf-8'))), repo/'nbs'/'llms.txt': overview()}
+    made = {repo/'nbs'/'llms.txt': overview()}
+    made[dst] = render(json.loads(src.read_text(encoding='utf-8')), made)
     for path,new in made.items():
         old = path.read_text(encoding='utf-8') if path.exists() else ''
         if args.check and new!=old: sys.exit(f'{path.relative_to(repo)} is out of date: run python .ci/readme.py')
