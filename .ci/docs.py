@@ -3,6 +3,7 @@
 nbdev prepares the pages, smalldocs renders them; formulas become MathML, as Quarto is told to write them. Fails on a broken link, a missing anchor or picture, and on
 an error among the outputs. Needs the package installed (`pip install -e .`): names then link to pages."""
 import argparse, html, json, os, re, shutil, subprocess, sys
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -50,6 +51,27 @@ def check():
         if 'Traceback (most recent call last)' in page.text or 'cell-output-error' in page.text:
             bad.append(f'{where}: shows a traceback')
     return sorted(set(bad))
+
+def check_names():
+    "Each name that a notebook exports is shown once: documented, or in an open source; a list of what is wrong"
+    defined, bad = re.compile(r'^(?:def|class) ([a-zA-Z]\w*)', re.M), []
+    litter = re.compile(r'^def [A-Z]\w*\(|->None:|Call self as a function|\[[^\[\]]*\[`[^`]+`\]\([^()\s]*\)[^\[\]]*\]\(', re.M)
+    def cells(path, kind='code'):
+        found = [o for o in json.loads(path.read_text(encoding='utf-8'))['cells'] if o['cell_type']==kind]
+        return [(''.join(o['source']), o.get('outputs', [])) for o in found]
+    for nb in sorted((repo/'nbs').rglob('*.ipynb')):
+        page = proc/nb.relative_to(repo/'nbs').with_stem(re.sub(r'^\d+_', '', nb.stem))
+        if not page.exists(): continue
+        where, shown = page.relative_to(proc), Counter()
+        for source, outputs in cells(page):
+            folded = re.search(r'^#\| *code-fold: *true', source, re.M)
+            shown.update(re.findall(r'^show_doc\((\w+)\)', source, re.M) + ([] if folded else defined.findall(source)))
+            said = ''.join(''.join(o.get('data', {}).get('text/markdown', '')) for o in outputs)
+            bad += [f'{where}: {m[0]}' for m in litter.finditer(said)]
+        bad += [f'{where}: {m[0]}' for source, _ in cells(page, 'markdown') for m in litter.finditer(source)]
+        made = [o for source, _ in cells(nb) if re.match(r'#\| *exports?\s', source) for o in defined.findall(source)]
+        bad += [f'{where}: {o} is shown {shown[o]} times' for o in made if shown[o]!=1]
+    return bad
 
 def target(
     page:Path,  # A rendered page
@@ -131,9 +153,9 @@ def main():
     if not args.keep: build()
     res = smalldocs('check')
     if res.returncode>1: sys.exit(res.stderr)
-    bad = [o for o in res.stdout.splitlines() if 'broken link' in o] + check()
+    bad = [o for o in res.stdout.splitlines() if 'broken link' in o] + check() + check_names()
     n = len(list(docs.rglob('*.html')))
     if bad or not n: sys.exit('\n'.join(bad) + f'\npages: {n} rendered, {len(bad)} things wrong')
-    print(f'pages: {n} rendered, links ok')
+    print(f'pages: {n} rendered, links ok, each name shown once')
 
 if __name__=='__main__': main()
