@@ -63,7 +63,7 @@ def test_pages_show_what_the_cards_say(notebooks, repo, monkeypatch):
             words = directives(cell) if cell.type=='code' else ['hide']
             if {'hide','export','exports'} & set(words) or not pattern.search(cell.source): continue
             call = '\n'.join(o for o in cell.source.splitlines() if not o.startswith('#|'))
-            if not re.fullmatch(r'(show|cite)_\w+\(.*\)', call): continue
+            if not re.fullmatch(r'(show|cite|tell)_\w+\(.*\)', call): continue
             shown = eval(call, vars(claims).copy())
             if not hasattr(shown, '_repr_markdown_'): continue
             kept = [text(o['data']['text/markdown']) for o in cell.outputs if 'text/markdown' in o.get('data', {})]

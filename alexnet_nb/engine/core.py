@@ -6,8 +6,8 @@
 __all__ = ['F', 'READERS', 'Count', 'Whole', 'Number', 'Sha256', 'Maybe', 'Several', 'Some', 'Refusal', 'Unwritable', 'printable',
            'load_extra', 'first_line', 'reading', 'reader', 'require', 'open_file', 'read_bytes', 'read_text',
            'convert', 'parse_json', 'read_json', 'blaming', 'beside', 'sync', 'writing', 'write_bytes', 'write_text',
-           'sweep', 'check_writable', 'sha256_file', 'progress', 'Note', 'find_numbers', 'Table', 'new_axes', 'shorten',
-           'set_name', 'mix', 'checked', 'Stopped', 'lacks_memory', 'expect_faults', 'command']
+           'sweep', 'check_writable', 'sha256_file', 'progress', 'Text', 'Note', 'find_numbers', 'Table', 'new_axes',
+           'shorten', 'set_name', 'mix', 'checked', 'Stopped', 'lacks_memory', 'expect_faults', 'command']
 
 # %% ../../nbs/engine/core.ipynb #ff9641ae
 import errno, hashlib, importlib, io, json, logging, os, platform, re, secrets, shlex
@@ -318,7 +318,12 @@ def progress(**kw): # Arguments of tqdm: iterable or total, desc, unit, initial 
     return tqdm(file=_LineWriter(), mininterval=10, ncols=100, **kw)
 
 # %% ../../nbs/engine/core.ipynb #4b9e33bb
-class Note(str):
+class Text(str):
+    "A sentence of a page whose numbers are computed, in Markdown"
+    def _repr_markdown_(self):
+        return str(self)
+
+class Note(Text):
     "A small line under a table or a figure, in Markdown"
     def _repr_markdown_(self):
         return f'<small>{self}</small>'

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WORDS', 'Claim', 'list_names', 'find_claims', 'show_claims', 'read_effect', 'show_effects', 'cite_claims',
-           'show_errors', 'show_pilot']
+           'tell_results', 'show_errors', 'show_pilot']
 
 # %% ../../nbs/tools/claims.ipynb #40d7389c
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from os.path import commonprefix
 from pathlib import Path
 
-from ..engine.core import Note, Table, new_axes
+from ..engine.core import Note, Table, Text, new_axes
 from .cards import Card, cite, find_cards
 from .experiments import EXPERIMENTS, TRIALS
 from .logged import PRINTED, logged_errors
@@ -275,6 +275,45 @@ def cite_claims(
 )->Note:
     "The small line under the figure of `show_effects`"
     return _note_claims(find_claims(*names, folder=folder), folder)
+
+# %% ../../nbs/tools/claims.ipynb #843bc5ed
+def _tell_known(claim):
+    "What the paper and its log say of a comparison"
+    def show(text):
+        return _use_minus(text) + ' points'*(claim.points and ' to ' not in text)
+    known = []
+    if claim.printed:
+        number = read_effect(claim.printed) is not None
+        known.append(f'the paper prints {show(claim.printed)}' if number else f'the paper says "{claim.printed}"')
+    if claim.logged:
+        known.append(f'the log of 2012 has {show(claim.logged)}')
+    return ' and '.join(known)
+
+def _tell_result(claim):
+    "One comparison in words"
+    experiment = EXPERIMENTS[claim.name]
+    known = _tell_known(claim)
+    what = claim.compared if claim.metric in claim.compared else f'{claim.compared}, {claim.metric}'
+    if not claim.found:
+        return f"**Not measured yet.** {experiment.claim}: {known or 'the paper has no number'} ({what})."
+    o = claim.found
+    times = claim.metric.startswith('times')
+    unit = f' {claim.metric}' if times else ' points' if claim.points else ''
+    what = claim.compared if times else what
+    interval = f"95 % interval {claim.show(o['low'])} to {claim.show(o['high'])}, " if o['low'] is not None else ''
+    found = f"we find {claim.show(o['mean'])}{unit} ({what}; {interval}{claim.count()} pairs of trainings)"
+    verdict = claim.judge()
+    where = f', where {known}' if known else ''
+    return (f'**{verdict[0].upper()}{verdict[1:]}.** {experiment.claim}: {_use_minus(found)}{where}. '
+            f'It takes {experiment.time()}.')
+
+def tell_results(
+    *names,      # Of experiments
+    folder=None, # Of the cards; those that came with the package if not given
+)->Text:         # A list if there are several
+    "What was found, in a sentence for each experiment"
+    said = [_tell_result(o) for o in _choose_first(find_claims(*names, folder=folder)).values()]
+    return Text(said[0] if len(said)==1 else '\n'.join(f'- {o}' for o in said))
 
 # %% ../../nbs/tools/claims.ipynb #ef8ea5fb
 _TEN_OR_ONE = ('top-1, ten views', 'top-5, ten views'), ('top-1', 'top-5') # the second: systems that have one view
