@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from alexnet_nb.engine.lists import ilsvrc_words
-from archives import Challenge
+from archives import Challenge, put, tar
 
 cmyk = '''n01739381_1309 n02077923_14822 n02447366_23489 n02492035_15739 n02747177_10752 n03018349_4028 n03062245_4620
 n03347037_9675 n03467068_12171 n03529860_11437 n03544143_17228 n03633091_5218 n03710637_5125 n03961711_5286
@@ -70,6 +70,12 @@ def challenge2010(classes=100, test=2):
         return [(f'ILSVRC2010_{split}_{i:08d}.JPEG', w, blob(rng, '')) for i,w in enumerate(rng.permutation(ws*n).tolist(), 1)]
     number = dict(zip(rng.permutation(ws).tolist(), range(1, len(ws)+1)))
     return Challenge({w:train[w] for w in ws}, heap('val', 1), heap('test', test), number, ilsvrc_words(), '2010')
+
+def fall2011(folder, extra=8, n=6):
+    "All of ImageNet as it was in the fall of 2011, in small: one tar of a tar for each class, some of them not of ILSVRC"
+    rng,ws = np.random.default_rng(2011),[*list(files()[0])[:12], *(f'n0{i}0000000'[:9] for i in range(1, extra+1))]
+    classes = {f'{w}.tar':tar({f'{w}_{i}.JPEG':blob(rng, '') for i in range(n)}) for w in ws}
+    return put(folder, {'fall11_whole.tar':tar(classes)})
 
 layouts = {o:getattr(Challenge, o) for o in 'archives kaggle kaggle_zip folders parquet'.split()}
 

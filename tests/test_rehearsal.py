@@ -1,5 +1,5 @@
 "The tutorial 'ILSVRC from tars to table' on archives of ILSVRC's true structure: every command, to a filled table"
-import hashlib, io, json, signal
+import hashlib, io, json, os, re, signal, sys
 import numpy as np, pytest
 import rehearsal
 from alexnet_nb.data import Pack, prepare, read_square
@@ -7,7 +7,7 @@ from alexnet_nb.engine.sources import read_synsets
 from alexnet_nb.tools import commands
 from alexnet_nb.tools.cards import Card, table
 from archives import meta_mat
-from conftest import call, fine, script, start
+from conftest import call, fine, load, run, script, slow, start
 
 small = '--width .05 --size 56 --epochs 1 --batch_size 128 --device cpu'.split()
 
@@ -123,3 +123,48 @@ def test_to_table(pack, typed, made):
     rows = repr(table([made/'run/card.json', made/'average.json']))
     assert 'imagenet: code2012' in rows and 'imagenet: average' in rows and rows.count('top-1 (10 views)')==2
     print(rows)
+
+def shell_lines(repo):
+    "The commands of the page 'Tables 1 and 2, in full', as they stand there, one block after the other"
+    cells = load(repo/'nbs/tutorials/full_size.ipynb').cells
+    blocks = [o for c in cells if c.type=='markdown' for o in re.findall('```sh\n(.*?)```', c.source, re.S)]
+    assert len(blocks)>7
+    return '\n'.join(blocks)
+
+@pytest.fixture
+def tiny(tmp_path):
+    "A folder with the commands, which add to what is typed that all is tiny"
+    d = tmp_path/'bin'
+    d.mkdir()
+    more = dict(alexnet_prepare='--size 64', alexnet_eval='--device cpu',
+                alexnet_train='--width .05 --size 56 --epochs .1 --device cpu')
+    for name,words in more.items(): (d/name).write_text(f'#!/bin/sh\nexec {script(name)} "$@" {words}\n')
+    (d/'torchrun').write_text(f"""#!{sys.executable}
+import os, sys
+two = ['2' if o=='8' else o for o in sys.argv[1:]]
+os.execv(sys.executable, [sys.executable, '-m', 'torch.distributed.run', '--standalone', *two])
+""")
+    for o in d.iterdir(): o.chmod(0o755)
+    return d
+
+@slow
+@pytest.mark.timeout(1800)
+def test_full_size(repo, tmp_path, tiny):
+    "From archives to Tables 1 and 2: one network, columns, several processes, five and seven, fine-tuning, test labels of 2010"
+    d = tmp_path/'work'
+    rehearsal.challenge().archives(d/'ilsvrc2012')
+    rehearsal.challenge2010().archives(d/'ilsvrc2010')
+    rehearsal.fall2011(d)
+    path = os.pathsep.join([str(tiny), os.path.dirname(sys.executable), os.environ['PATH']])
+    said = fine(run('bash', '-ec', shell_lines(repo), cwd=d, env=dict(PATH=path), timeout=1700)).stdout
+    cards = {o.stem:Card.load(o) for o in (d/'cards').iterdir()}
+    assert {k:o.n for k,o in cards.items()}==dict(ilsvrc2012_1=1000, ilsvrc2012_columns=1000, ilsvrc2012_many=1000,
+        ilsvrc2012_5=1000, ilsvrc2012_1star=1000, ilsvrc2012_7star=1000, ilsvrc2010_1=200)
+    assert Pack(d/'imagenet22k').n_classes==20 and len({o.pack_sha256 for o in cards.values()})==2
+    for name,spec in dict(cnn=dict(spec='code2012', seed=4), star=dict(spec='conv6', seed=1)).items():
+        cfg = json.loads((d/f"{name}-{spec['seed']}/config.json").read_text())
+        assert cfg.items()>=spec.items()
+    assert 'star-1' in said and said.count('average')>=4
+    rows = [o for o in said.splitlines() if re.match('(Sparse|SIFT|CNN|1 CNN|5 CNNs|7 CNNs)', o)]
+    assert 'ours on ILSVRC' in said and [o.split()[-1]=='–' for o in rows]==[True]*2+[False]+[True]+[False]*4
+    print(*rows, sep='\n')

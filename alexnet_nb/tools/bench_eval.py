@@ -7,9 +7,8 @@ __all__ = ['eval_jobs']
 
 # %% ../../nbs/tools/bench_eval.ipynb #1406481c
 import io
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr
 from functools import partial
-from importlib import import_module
 
 import torch
 
@@ -21,6 +20,7 @@ from ..results import evaluate
 from .bench_data import PictureFiles
 from .bench_step import default_mode, random_batch
 from .measuring import Options
+from .predicting import decode_ahead, predict_files
 
 # %% ../../nbs/tools/bench_eval.ipynb #3f73d6c9
 def _big_net(size, width, names=()):
@@ -57,17 +57,16 @@ def _eval_job(o, files):
 # %% ../../nbs/tools/bench_eval.ipynb #95a35016
 def _predict_job(o, files, width, size, views, n):
     "Predictions for some files against decoding them"
-    commands = import_module('alexnet_nb.tools.commands') # its alexnet_bench imports this module
     net = _big_net(size, width)
     weights = files.folder/f'{width:g}-{size}.safetensors'
     save_weights(net, weights)
     paths = list(map(str, files.paths[:n]))
     out = str(files.folder/'guesses.csv')
     def predict_all():
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            commands.alexnet_predict(str(weights), paths, out, views, str(o.device))
+        with redirect_stderr(io.StringIO()): # the bar
+            predict_files(str(weights), paths, out, views, str(o.device), tell=lambda text: None)
     def decode_all():
-        for _ in commands.decode_ahead(paths, net.side, False): pass
+        for _ in decode_ahead(paths, net.side, False): pass
     calls = {'decoding alone':decode_all, 'alexnet_predict':predict_all}
     ratios = [Ratio('alexnet_predict against decoding alone', quotient(*calls), 'times as fast'),
               *(Ratio(k, per_second(k, n), 'images per s') for k in calls)]

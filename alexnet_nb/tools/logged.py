@@ -121,8 +121,10 @@ PRINTED = (
     Printed(2, 'SIFT + FVs', '–', '–', '26.2', small=('baselines', 'fisher')),
     Printed(2, '1 CNN', '40.7', '18.2', '–', run='145', small=('views', 'base'), full='ilsvrc2012_1'),
     Printed(2, '5 CNNs', '38.1', '16.4', '16.4', small=('ensemble', 'five'), full='ilsvrc2012_5'),
-    Printed(2, '1 CNN*', '39.0', '16.6', '–', run='146-2012-2011', small=('pretrain', 'pretrained')),
-    Printed(2, '7 CNNs*', '36.7', '15.4', '15.3', small=('pretrain', 'seven')))
+    Printed(2, '1 CNN*', '39.0', '16.6', '–', run='146-2012-2011', small=('pretrain', 'pretrained'),
+            full='ilsvrc2012_1star'),
+    Printed(2, '7 CNNs*', '36.7', '15.4', '15.3', small=('pretrain', 'seven'),
+            full='ilsvrc2012_7star'))
 
 # %% ../../nbs/tools/logged.ipynb #33938153
 def find_printed(
