@@ -77,6 +77,7 @@ class SharedDropout(nn.Module):
         mask = self.mask if twin is None else twin.mask
         return x*mask[self.first:self.first+len(x), n*self.column:n*(self.column+1)]
 
+# %% ../nbs/07_dropout.ipynb #e3444f16
 def share_masks(
     model,  # A network, or one in columns; its dropout is replaced
 )->list:    # The modules that must be told `first` and `total` before each step
