@@ -14,6 +14,7 @@ __all__ = ['METRICS', 'Comparison', 'Trials', 'measure_saturation', 'Curves', 'O
 import json, math, os, signal, statistics, subprocess, sys, tempfile, threading, time
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -780,17 +781,25 @@ def compare_pairs(
         decides = next(enough, None)
     return Difference(mean, float(mean-half), float(mean+half), len(d), sd, verdict, decides)
 
+@lru_cache(1)
+def _draw_images(n, draws):
+    "How often each image is drawn in each draw, and the state of the generator behind that"
+    generator = np.random.default_rng(0)
+    images = generator.multinomial(n, np.full(n, 1/n), draws).astype(np.float32)
+    return images, generator.bit_generator.state
+
 def resample(
     right:np.ndarray,  # (seeds,n) bool: what the variant got right
     others:np.ndarray, # (seeds,n) bool: what the other did
     draws:int=2000,    # How often
 )->tuple:              # Low and high end of the 95 % interval, points
     "Interval of the difference of errors over seeds and images, by bootstrap"
-    generator = np.random.default_rng(0)
     d = others.astype(np.float32)-right # error of the variant minus error of the other
     seeds,n = d.shape
-    images = generator.multinomial(n, np.full(n, 1/n), draws).astype(np.float32) # how often each is drawn
+    images,state = _draw_images(n, draws)
     by_seed = images@d.T/n
+    generator = np.random.default_rng()
+    generator.bit_generator.state = state
     chosen = generator.integers(seeds, size=(draws,seeds))
     means = np.take_along_axis(by_seed, chosen, 1).mean(1)
     low,high = np.quantile(100*means.astype(float), (.025,.975))
