@@ -134,8 +134,10 @@ async function turn(dark) {
   const button = document.querySelector('.quarto-color-scheme-toggle')
   if (!button) return ['no button for a dark theme']
   button.click()
+  const wait = ms => new Promise(o => setTimeout(o, ms))
   const done = () => is_dark()===dark && all('link[rel=stylesheet]').every(o => o.sheet)
-  for (let i = 0; i<40 && !done(); i++) await new Promise(o => setTimeout(o, 50))
+  for (let i = 0; i<40 && !done(); i++) await wait(50)
+  await wait(100) // the page's own script has seen it too, and changed the colours of code
   return is_dark()===dark ? [] : [`the button leaves the background ${dark ? 'light' : 'dark'}`]
 }
 ask.dark = () => turn(true)

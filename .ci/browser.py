@@ -109,8 +109,10 @@ async def check_pages(folder, pages, axe, tabs, seconds, found):
     from playwright.async_api import async_playwright
     server,todo,chapters = serve(folder), pages[::-1], 0
     base = f'http://127.0.0.1:{server.server_address[1]}'
-    async def work(context):
+    async def work(browser):
         nonlocal chapters
+        context = await browser.new_context(color_scheme='light', reduced_motion='reduce') # with a storage of its own
+        await context.add_init_script('localStorage.clear()') # each page is first seen as it comes
         tab = Tab(await context.new_page(), base, axe)
         while todo:
             path = todo.pop()
@@ -121,9 +123,7 @@ async def check_pages(folder, pages, axe, tabs, seconds, found):
         here_only = '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'
         args = ['--no-sandbox', '--no-proxy-server', here_only]
         browser = await p.chromium.launch(executable_path=find_chromium(), args=args)
-        context = await browser.new_context(color_scheme='light', reduced_motion='reduce')
-        await context.add_init_script('localStorage.clear()') # each page is first seen as it comes
-        await asyncio.gather(*(work(context) for _ in range(min(tabs, len(pages)))))
+        await asyncio.gather(*(work(browser) for _ in range(min(tabs, len(pages)))))
         await browser.close()
     server.shutdown()
     if not chapters:
