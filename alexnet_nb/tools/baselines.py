@@ -15,11 +15,12 @@ __all__ = ['BLOCK', 'DECAYS', 'SYSTEMS', 'NEAR', 'COMPARISONS', 'NEAREST', 'plac
 import hashlib, json, math, shutil, tempfile, time, warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, Literal
 
 import numpy as np, torch
 import torch.nn.functional as F
 from msgspec import Meta
+from typing_extensions import NotRequired, TypedDict
 
 from ..data import Pack
 from ..engine.core import Count, Refusal, Table, check_writable, convert, load_extra, parse_json, printable
