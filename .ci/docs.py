@@ -24,6 +24,19 @@ def rename():
     word = re.compile(rf'(?<![\w.-])({old})\b')
     for p in proc.glob('*.yml'): p.write_text(word.sub(lambda m: names[m[1]], p.read_text()))
 
+def caption_tables():
+    "Write the caption of a cell's table below its rows, where smalldocs finds it; Quarto reads `tbl-cap`"
+    rows = re.compile(r'^\|.*\n\|[-| :]+\|?\n(?:\|.*(?:\n|$))*', re.M)
+    for p in proc.rglob('*.ipynb'):
+        nb = json.loads(p.read_text(encoding='utf-8'))
+        for c in nb['cells']:
+            cap = re.search(r'^#\| *tbl-cap: *(.*)$', ''.join(c['source']), re.M)
+            for o in c.get('outputs', []) if cap else []:
+                if 'text/markdown' in (data := o.get('data', {})):
+                    line = f"\n: {cap[1].strip(chr(34))}\n"
+                    data['text/markdown'] = rows.sub(lambda m: m[0].rstrip()+'\n'+line, ''.join(data['text/markdown']), count=1)
+        p.write_text(json.dumps(nb), encoding='utf-8')
+
 class Page(HTMLParser):
     "Ids, links and pictures of one rendered page"
     def __init__(self, path):
@@ -105,6 +118,7 @@ def build():
     refresh_quarto_yml()
     proc_nbs(force=True, n_workers=0)
     rename()
+    caption_tables()
     res = smalldocs('render', '--quiet')
     if res.returncode: sys.exit(res.stderr)
     site = get_config().doc_host + get_config().doc_baseurl
