@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SPECS', 'Layer', 'Spec', 'make_spec', 'get_spec', 'compare', 'shapes', 'draw_network', 'AlexNet', 'Transforms',
            'header', 'save_weights', 'read_weights', 'load_weights', 'open_donor', 'match_donor', 'inherit',
-           'explain_plateau', 'export_onnx']
+           'explain_plateau', 'export_onnx', 'Table']
 
 # %% ../nbs/08_model.ipynb #3244e379
 import base64, hashlib, json, math, re
@@ -33,6 +33,9 @@ from alexnet_nb.engine.weights import (read_caffe, read_mean, read_onnx, read_sa
 from .lrn import LRN, SpatialNorm
 from .pooling import MaxPool, pool_out
 from .split import GroupedLinear, apply_layer, check_images, check_layer, conv, merge_state, pads
+
+# %% ../nbs/08_model.ipynb #3d6d5851
+_all_ = ['Table'] # made in another module, and offered here
 
 # %% ../nbs/08_model.ipynb #5437712a
 _Label = Annotated[str, Meta(pattern='^[a-z][a-z_]{0,20}[0-9]{1,3}$')] # letters and a number

@@ -32,7 +32,7 @@ def _is_helper(source):
     return names=='Imports' or all(o.startswith('_') for o in names.split(', '))
 
 # %% ../../nbs/tools/pages.ipynb #ab971d6e
-_UNSET_TABLE = re.compile(r'^(\|.*\n)\|[-| ]+\|?[ \t]*\n((?:\|.*(?:\n|$))+)', re.M) # head, rows; no column says how it is set
+_UNSET_TABLE = re.compile(r'^(\|.*\n)\|[-| ]+\|?[ \t]*\n((?:\|.*(?:\n|$))+)', re.M) # head, rows; none set
 
 def align_tables(
     text:str, # Markdown
@@ -60,7 +60,9 @@ def _copy_members(node, lines):
     for o in node.body:
         if isinstance(o, ast.AnnAssign):
             found += lines[o.lineno-1:o.end_lineno]
-        if isinstance(o, ast.FunctionDef) and (o.name in ('__init__', 'forward') or o.name[0]!='_' and ast.get_docstring(o)):
+        if not isinstance(o, ast.FunctionDef):
+            continue
+        if o.name in ('__init__', 'forward') or o.name[0]!='_' and ast.get_docstring(o):
             kept = [f'    @{d.id}' for d in o.decorator_list if isinstance(d, ast.Name) and d.id in _KEPT]
             said = lines[o.body[0].lineno-1:o.body[0].end_lineno] if ast.get_docstring(o) else []
             found += ['']*bool(found) + kept + _copy_head(o, lines) + said
