@@ -34,7 +34,7 @@ def caption_tables():
             for o in c.get('outputs', []) if cap else []:
                 if 'text/markdown' in (data := o.get('data', {})):
                     line = f"\n: {cap[1].strip(chr(34))}\n"
-                    data['text/markdown'] = rows.sub(lambda m: m[0].rstrip()+'\n'+line, ''.join(data['text/markdown']), count=1)
+                    data['text/markdown'] = rows.sub(lambda m, line=line: m[0].rstrip()+'\n'+line, ''.join(data['text/markdown']), count=1)
         p.write_text(json.dumps(nb), encoding='utf-8')
 
 class Page(HTMLParser):
