@@ -105,8 +105,8 @@ class Cifar:
         return x.permute(0,3,1,2), self.y[i]
 
     def sample(self,
-        n:int=500,      # At most so many
-    )->torch.Tensor:    # (n,3,32,32) float pixels minus the mean image
+        n:int=500,   # At most so many
+    )->torch.Tensor: # (n,3,32,32) float pixels minus the mean image
         "Images at equal distances"
         stride = math.ceil(len(self)/n)
         return self.batch(torch.arange(0, len(self), stride))[0]
@@ -402,10 +402,10 @@ def make_step(
     return partial(step, net, x, y, opt, s.precision)
 
 def time_steps(
-    data:Cifar,      # Images
-    steps:dict,      # Name to (Setting, options of make_step: layout, compiled)
-    n:int=20,        # How many rounds
-)->dict:             # Name to milliseconds, one for each round
+    data:Cifar, # Images
+    steps:dict, # Name to (Setting, options of make_step: layout, compiled)
+    n:int=20,   # How many rounds
+)->dict:        # Name to milliseconds, one for each round
     "What training steps take, in turns, so that all meet the same machine"
     calls = {k:make_step(data, s, **options) for k,(s,options) in steps.items()}
     with progress(total=n, desc='timing', unit=' rounds') as bar:

@@ -151,10 +151,10 @@ def median_interval(
 
 # %% ../../nbs/engine/timing.ipynb #af1a0db7
 def run_job(
-    job:Job,          # What to measure
-    device='cpu',     # Where it works
-    title:str='',     # Of the progress bar
-)->list:              # A dict for each ratio: what, place, unit, median, low, high, n, goal, limit, interval
+    job:Job,      # What to measure
+    device='cpu', # Where it works
+    title:str='', # Of the progress bar
+)->list:          # A dict for each ratio: what, place, unit, median, low, high, n, goal, limit, interval
     "Carry out a job"
     with progress(total=job.rounds, desc=title+job.place, unit='round') as bar:
         least = .02 if torch.device(device).type=='cpu' else .1 # a GPU is given the next call while it works

@@ -107,10 +107,10 @@ def _spec_name(cfg):
     return spec if isinstance(spec, str) else spec['name']
 
 def name_run(
-    pack,                                                                    # The data
-    cfg:dict,                                                                # Settings of the training
-    tuned:bool,                                                              # Does it start from another network?
-)->Path:                                                                     # Folder
+    pack,       # The data
+    cfg:dict,   # Settings of the training
+    tuned:bool, # Does it start from another network?
+)->Path:        # Folder
     "Where a run goes if nothing else is said"
     name = f'{pack.path.resolve().name}-{_spec_name(cfg)}'
     if tuned:
@@ -331,12 +331,12 @@ def alexnet_eval(
 # %% ../../nbs/tools/commands.ipynb #46a151b8
 @command
 def alexnet_predict(
-    run:str,                                 # Run folder, or a file of weights
-    image:Several,                           # Image files
-    out:str='predictions.png',               # Picture to write, in the format of its ending; or a table, .csv or .json
-    views:int=10,                            # 10, or 1 for the centre alone
-    device:str|None=None,                    # cuda, cuda:1, cpu … (default: a GPU if there is one)
-    precision:str='auto',                    # fp32, tf32 (with a GPU), bf16, or auto, as suits the device
+    run:str,                   # Run folder, or a file of weights
+    image:Several,             # Image files
+    out:str='predictions.png', # Picture to write, in the format of its ending; or a table, .csv or .json
+    views:int=10,              # 10, or 1 for the centre alone
+    device:str|None=None,      # cuda, cuda:1, cpu … (default: a GPU if there is one)
+    precision:str='auto',      # fp32, tf32 (with a GPU), bf16, or auto, as suits the device
 ):
     "The five most likely classes of some pictures, as a table and as a picture"
     from alexnet_nb.tools.predicting import predict_files

@@ -115,14 +115,14 @@ def decode_ahead(
 
 # %% ../../nbs/tools/predicting.ipynb #821b8859
 def predict_files(
-    run:str,                      # Run folder, or a file of weights
-    images:list,                  # Files
-    out:str,                      # Picture to write, in the format of its ending; or a table, .csv or .json
-    views:int=10,                 # 10, or 1 for the centre alone
-    device:str|None=None,         # cuda, cuda:1, cpu …; a GPU if there is one
-    precision:str='auto',         # fp32, tf32, bf16, or auto, as suits the device
-    tell:Callable=print,          # Where the table goes, and what was written
-):                                # Raises `Refusal`, in the end for files that could not be read
+    run:str,              # Run folder, or a file of weights
+    images:list,          # Files
+    out:str,              # Picture to write, in the format of its ending; or a table, .csv or .json
+    views:int=10,         # 10, or 1 for the centre alone
+    device:str|None=None, # cuda, cuda:1, cpu …; a GPU if there is one
+    precision:str='auto', # fp32, tf32, bf16, or auto, as suits the device
+    tell:Callable=print,  # Where the table goes, and what was written
+):                        # Raises `Refusal`, in the end for files that could not be read
     "The five most likely classes of some pictures, as a table and as a picture"
     device = get_device(device)
     choice = choose_precision(device, precision)

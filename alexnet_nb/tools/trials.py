@@ -255,8 +255,8 @@ def measure_network(
     return _average_scores({**_score(centre, y), **_score(ten, y, '_ten')})
 
 def unpack_right(
-    line:dict,    # A `Trial`
-)->np.ndarray:    # (n,) bool
+    line:dict, # A `Trial`
+)->np.ndarray: # (n,) bool
     "Which validation images were right with ten views"
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(line['right']), np.uint8))
     return bits[:line['n']].astype(bool)
@@ -729,13 +729,13 @@ def run_rows(
         raise Refusal('; '.join(failed))
 
 def run_series(
-    row:Trials,      # The claim
-    pack:Pack,       # The data
-    folder:Path,     # Where the folders of the runs are
-    file:Path,       # Where its lines are
-    *args,           # As for `run_rows`
+    row:Trials,  # The claim
+    pack:Pack,   # The data
+    folder:Path, # Where the folders of the runs are
+    file:Path,   # Where its lines are
+    *args,       # As for `run_rows`
     **kw,
-)->list:             # All lines of the file
+)->list:         # All lines of the file
     "Run the trials of one claim that have no line yet"
     run_rows([row], pack, folder, {row.name:file}, *args, **kw)
     return read_trials(file) if Path(file).exists() else []
