@@ -33,8 +33,9 @@ def caption_tables():
             cap = re.search(r'^#\| *tbl-cap: *(.*)$', ''.join(c['source']), re.M)
             for o in c.get('outputs', []) if cap else []:
                 if 'text/markdown' in (data := o.get('data', {})):
-                    line = f"\n: {cap[1].strip(chr(34))}\n"
-                    data['text/markdown'] = rows.sub(lambda m, line=line: m[0].rstrip()+'\n'+line, ''.join(data['text/markdown']), count=1)
+                    said = ''.join(data['text/markdown'])
+                    if m := rows.search(said):
+                        data['text/markdown'] = f'{m[0].rstrip()}\n\n: {cap[1].strip(chr(34))}\n{said[m.end():]}'
         p.write_text(json.dumps(nb), encoding='utf-8')
 
 class Page(HTMLParser):

@@ -7,7 +7,7 @@ __all__ = ['summarize', 'align_tables', 'outline', 'separate_links', 'Pages']
 
 # %% ../../nbs/tools/pages.ipynb #46e879f4
 import ast, re
-
+from pathlib import Path
 
 from ..engine.core import find_numbers
 
@@ -107,6 +107,7 @@ class Pages:
         nb, # Notebook, as nbdev reads it
     ):
         self.nb = nb
+        self.runs_in_colab = any('google.colab' in c.source for c in nb.cells)
         module = [c.directives_['default_exp'][0] for c in nb.cells if 'default_exp' in c.directives_]
         self.is_chapter = bool(module) and '.' not in module[0]
         defined = re.compile(r'^(?:def|class) ([a-zA-Z]\w*)', re.M)
@@ -130,6 +131,8 @@ class Pages:
         self.nb.cells = done
         for cell in done:
             _set_texts(cell)
+        if self.runs_in_colab:
+            _link_notebook(self.nb)
 
     def _summarize(self, cell):
         "The line above the folded source of a cell; none if it is open, or says itself what it is"
@@ -157,3 +160,16 @@ def _set_texts(cell):
     for o in cell.get('outputs', []):
         if 'text/markdown' in o.get('data', {}):
             o['data']['text/markdown'] = align_tables(separate_links(''.join(o['data']['text/markdown'])))
+
+# %% ../../nbs/tools/pages.ipynb #06a7e7a8
+def _link_notebook(nb):
+    "Beside the page: where its notebook is run and found"
+    from nbdev.config import get_config
+    config = get_config()
+    place = Path(nb.path_).resolve().relative_to(config.config_path)
+    repo,file = f'{config.user}/{config.repo}', f'{config.branch}/{place.as_posix()}'
+    links = {'Run in Colab':f'https://colab.research.google.com/github/{repo}/blob/{file}',
+             'Download the notebook':f'https://raw.githubusercontent.com/{repo}/{file}'}
+    lines = ['other-links:', *(f'  - text: {k}\n    href: {v}' for k,v in links.items())]
+    first = nb.cells[0] # what nbdev tells Quarto of the page
+    first.source = re.sub(r'\n---\s*\Z', lambda m: '\n'+'\n'.join(lines)+m[0], first.source.rstrip()+'\n')
