@@ -159,7 +159,7 @@ def show_curve(
     run:Run, # A run with a log
 ):           # A matplotlib figure
     "Training and validation loss and top-1 error of a run"
-    fig,axes = new_axes(1, 2, figsize=(9,3))
+    fig,axes = new_axes(2, 1, figsize=(5,4.8), sharex=True)
     rows = [o for o in run.rows() if 'epoch' in o]
     for ax,key,name in zip(axes, ('loss','top1'), ('loss (nats)','top-1 error')):
         steps = [o for o in rows if key in o]
@@ -169,10 +169,10 @@ def show_curve(
         if checks:
             values = [o['val_'+key] for o in checks]
             ax.plot([o['epoch'] for o in checks], values, 'o-', ms=3, label='validation, centre view')
-        ax.set_xlabel('epochs')
         ax.set_ylabel(name)
         if steps or checks:
-            ax.legend(fontsize=8)
+            ax.legend()
+    axes[1].set_xlabel('epochs')
     axes[1].set_ylim(0, 1)
     return fig
 
@@ -276,17 +276,17 @@ def show_top5(
         picture,bars = axes[i//cols, :, i%cols]
         picture.imshow(_make_thumbnail(im))
         if labels is not None:
-            picture.title.set_fontsize(9)
+            picture.title.set_fontsize(11)
             set_name(picture.title, names[labels[i]])
         values,classes = p.topk(guesses)
         for j,(c,value) in enumerate(zip(classes.tolist(), values.tolist())):
             right = labels is not None and c==labels[i]
             bars.barh(j, value, color='#e08080' if right else '#9db4d3')
-            set_name(bars.text(.02, j, '', va='center', fontsize=8), names[c])
+            set_name(bars.text(.02, j, '', va='center', fontsize=10), names[c])
         bars.set_xlim(0, 1)
         bars.set_ylim(guesses-.5, -.5)
     if shown<len(probs):
-        fig.supxlabel(f'and {len(probs)-shown:,} more pictures', fontsize=9)
+        fig.supxlabel(f'and {len(probs)-shown:,} more pictures', fontsize=10)
     return fig
 
 # %% ../nbs/10_results.ipynb #9da2f564
@@ -375,8 +375,8 @@ def show_neighbours(
         row[0].imshow(pack.images('val')[i.item()])
         for ax,j in zip(row[1:], near):
             ax.imshow(pack.images()[j.item()])
-    axes[0,0].set_title('query', fontsize=8)
-    axes[0,1].set_title('nearest', fontsize=8)
+    axes[0,0].set_title('query', fontsize=13)
+    axes[0,1].set_title('nearest', fontsize=13)
     return fig
 
 # %% ../nbs/10_results.ipynb #9d36bcac
