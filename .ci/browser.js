@@ -68,7 +68,7 @@ ask.twice = () => {
 
 ask.litter = () => [
   ...matches(words('script'), RegExp([
-    /\d+%\s*\|/, /\d\d:\d\d<[\d?]/, /\d\s?(it\/s|s\/it)\b/, /\x1b\[/,                    // progress bars, colours
+    /\d+%\|/, /\d\d:\d\d<[\d?]/, /\d\s?(it\/s|s\/it)\b/, /\x1b\[/,                    // progress bars, colours
     /Call self as a function/, /<[\w.]+ object at 0x[0-9a-f]+>/, /<Figure size [^>]*>/,   // what nobody wrote
     /\w*Warning: .*/, /Traceback \(most recent call last\)/, /\?@\w+-[\w-]+/,             // what went wrong
   ].map(o => o.source).join('|'), 'g')),
@@ -146,8 +146,19 @@ ask.light = () => turn(false)
 ask.unfold = () => { all('details').forEach(o => o.open = true); return [] }
 ask.header_alone = () => { document.querySelector('#quarto-content')?.remove(); return [] }
 
+// Code comes in few colours: where all kinds of words in a block have been looked at in another, its words are left out
+function seen_code() {
+  const seen = new Set()
+  return all('pre > code', main()).filter(o => {
+    const kinds = [o, ...all('span', o)].map(e => e.className + (o.closest('.cell-output') ? ', printed' : ''))
+    const none = kinds.every(k => seen.has(k))
+    kinds.forEach(k => seen.add(k))
+    return none
+  })
+}
 ask.axe = async rules => {
-  const found = await axe.run(document, {resultTypes:['violations'], preload:false, ...(rules && {runOnly:rules})})
+  const exclude = seen_code(), options = {resultTypes:['violations'], preload:false, ...(rules && {runOnly:rules})}
+  const found = await axe.run({include:[document.documentElement], ...(exclude.length && {exclude})}, options)
   const bad = found.violations.filter(o => ['serious', 'critical'].includes(o.impact))
   const ratio = n => n.any[0]?.data?.contrastRatio ? ` (${n.any[0].data.contrastRatio}:1)` : ''
   return bad.flatMap(o => o.nodes.map(n => `${o.id}: ${n.target.flat().join(' ').slice(-80)}${ratio(n)}`))

@@ -133,7 +133,7 @@ def check_folder(
     folder,
     axe,          # Code of axe-core, or None
     tabs=2,
-    seconds=60,   # For one page
+    seconds=120,  # For one page
     limit=600,    # For all together
 )->dict:          # Path of each page: its findings, or None where the time did not reach
     pages = sorted(o.relative_to(folder).as_posix() for o in Path(folder).rglob('*.html'))
