@@ -373,15 +373,17 @@ def show_layers(
 ):             # A matplotlib figure
     "What happens in the layers while they learn, means over the seeds"
     names = ('conv1','conv2','conv3') if kind=='slopes' else ('conv1','conv2','conv3','fc')
-    fig,axes = new_axes(1, len(names), figsize=(9,2.5))
+    fig,axes = new_axes(2, 2, figsize=(5,4.6), sharex=True)
     for j,(name,ax) in enumerate(zip(names, axes)):
         for i,(act,o) in enumerate(card['spread']['curves'].items()):
             means = _average([[epoch[j] for epoch in run[kind]] for run in o['runs']])
             ax.plot(range(1, len(means)+1), means, color=f'C{i}', ls='--' if act=='tanh' else '-', label=act)
         ax.set_title(name, fontsize=10)
-        ax.set_xlabel('epochs')
         ax.set_ylim(0, 1 if kind=='slopes' else None)
-    for text in axes[0].legend(fontsize=8).get_texts():
+    fig.supxlabel('epochs', fontsize=10)
+    if len(names)<4:
+        axes[3].axis('off')
+    for text in axes[0].legend().get_texts():
         set_name(text, text.get_text())
     return fig
 
@@ -503,7 +505,7 @@ def show_figure1(
     kind:str='error', # 'error' while learning, or 'frozen'
 ):                    # A matplotlib figure
     "Training error over epochs: thin lines for the seeds, thick for their mean, tanh dashed as in the paper"
-    fig,(ax,) = new_axes(figsize=(7,3.6))
+    fig,(ax,) = new_axes(figsize=(5.2,3.6))
     for i,(act,o) in enumerate(card['spread']['curves'].items()):
         style = dict(color=f'C{i}', ls='--' if act=='tanh' else '-')
         curves = [run[kind] for run in o['runs']]
@@ -512,16 +514,17 @@ def show_figure1(
         mean = _average(curves)
         ax.plot(range(1, len(mean)+1), mean, lw=2, label=f"{act}, rate {card['value'][act]['rate']:g}", **style)
     ax.axhline(.25, color='grey', lw=.8)
-    ax.text(ax.get_xlim()[1], .255, '25 %', ha='right', fontsize=8, color='grey')
+    ax.text(ax.get_xlim()[1], .255, '25 %', ha='right', fontsize=10, color='#666666')
     ax.set_xlabel('epochs')
     ax.set_ylabel('training error')
     ax.set_ylim(.15, .8)
-    for text in ax.legend(fontsize=8).get_texts():
+    for text in ax.legend().get_texts():
         set_name(text, text.get_text())
     found = card['value'].get('tanh / relu')
     if found and found['epochs']['low']:
         o = found['epochs']
-        ax.set_title(f"{o['ratio']:.1f} times, 95 % interval {o['low']:.1f} to {o['high']:.1f}; the paper six")
+        said = f"{o['ratio']:.1f} times, 95 % interval {o['low']:.1f} to {o['high']:.1f}; the paper six"
+        ax.set_title(said, fontsize=11)
     return fig
 
 # %% ../nbs/02_relu.ipynb #4429167a
