@@ -5,7 +5,7 @@ import invented
 from alexnet_nb.tools import claims
 from alexnet_nb.tools import commands
 from alexnet_nb.tools.cards import cite
-from alexnet_nb.tools.experiments import TRIALS
+from alexnet_nb.tools.experiments import TRIALS, list_experiments
 from conftest import call, fine, text
 from test_repo import directives
 
@@ -63,8 +63,8 @@ def test_pages_show_what_the_cards_say(notebooks, repo, monkeypatch):
             words = directives(cell) if cell.type=='code' else ['hide']
             if {'hide','export','exports'} & set(words) or not pattern.search(cell.source): continue
             call = '\n'.join(o for o in cell.source.splitlines() if not o.startswith('#|'))
-            if not re.fullmatch(r'(show|cite|tell)_\w+\(.*\)', call): continue
-            shown = eval(call, vars(claims).copy())
+            if not re.fullmatch(r'(show|cite|tell|list)_\w+\(.*\)', call): continue
+            shown = eval(call, vars(claims)|dict(list_experiments=list_experiments))
             if not hasattr(shown, '_repr_markdown_'): continue
             kept = [text(o['data']['text/markdown']) for o in cell.outputs if 'text/markdown' in o.get('data', {})]
             seen += 1
