@@ -210,7 +210,8 @@ def train_table(
         rates = [lines[k,place,'images per s']['median'] for k in (first,other)]
         low,high = l.get('interval') or (l['low'],l['high'])
         per = lines.get((f'{what}, per multiply-add',place,unit))
-        rows.append({'measured':place, 'against':other, 'images per s':f'{rates[0]:.0f}', 'and theirs':f'{rates[1]:.0f}',
+        rows.append({'measured':place, 'against':other,
+                     'images per s':f'{rates[0]:.0f}', 'and theirs':f'{rates[1]:.0f}',
                      'times as fast':f"{l['median']:.2f}", '95 %':f'{low:.2f} to {high:.2f}',
                      'per multiply-add':f"{per['median']:.2f}" if per else '',
                      'goal':f"{l['goal']:g}: {'met' if l['median']>=l['goal'] else 'not met'}" if l['goal'] else ''})
