@@ -127,14 +127,15 @@ async def check_pages(folder, pages, axe, tabs, seconds, found):
         await browser.close()
     server.shutdown()
     if not chapters:
-        found[pages[0]].append(Finding(pages[0], 'result', 'all pages', 'no page of a section "The paper": nothing to ask'))
+        nowhere = Finding(pages[0], 'result', 'all pages', 'no page of a section "The paper": nothing to ask')
+        found[pages[0]].append(nowhere)
 
 def check_folder(
     folder,
     axe,          # Code of axe-core, or None
     tabs=2,
     seconds=120,  # For one page
-    limit=600,    # For all together
+    limit=900,    # For all together; two free cores need less than a tenth
 )->dict:          # Path of each page: its findings, or None where the time did not reach
     pages = sorted(o.relative_to(folder).as_posix() for o in Path(folder).rglob('*.html'))
     found = dict.fromkeys(pages)
