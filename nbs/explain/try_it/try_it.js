@@ -60,6 +60,8 @@ async function cutSquare(blob, side) {
   const canvas = make('canvas', {width: side, height: side})
   const context = canvas.getContext('2d', {willReadFrequently: true})
   context.imageSmoothingQuality = 'high'
+  context.fillStyle = 'white' // behind what is transparent
+  context.fillRect(0, 0, side, side)
   context.drawImage(picture, (picture.width-short)/2, (picture.height-short)/2, short, short, 0, 0, side, side)
   picture.close()
   return context.getImageData(0, 0, side, side)
