@@ -5,19 +5,20 @@
 # %% auto #0
 __all__ = ['F', 'READERS', 'Count', 'Whole', 'Number', 'Sha256', 'Maybe', 'Several', 'Some', 'Refusal', 'Unwritable', 'printable',
            'load_extra', 'first_line', 'reading', 'reader', 'require', 'open_file', 'read_bytes', 'read_text',
-           'convert', 'parse_json', 'read_json', 'blaming', 'beside', 'sync', 'writing', 'write_bytes', 'write_text',
-           'sweep', 'check_writable', 'sha256_file', 'progress', 'Text', 'Note', 'find_numbers', 'Table', 'new_axes',
-           'shorten', 'set_name', 'mix', 'checked', 'Stopped', 'lacks_memory', 'expect_faults', 'command']
+           'convert', 'parse_json', 'read_json', 'drop_odd_numbers', 'to_json', 'blaming', 'beside', 'sync', 'writing',
+           'write_bytes', 'write_text', 'sweep', 'check_writable', 'sha256_file', 'progress', 'Text', 'Note',
+           'find_numbers', 'Table', 'new_axes', 'shorten', 'set_name', 'mix', 'checked', 'Stopped', 'lacks_memory',
+           'expect_faults', 'command']
 
 # %% ../../nbs/engine/core.ipynb #ff9641ae
-import errno, hashlib, importlib, io, json, logging, os, platform, re, secrets, shlex
+import errno, hashlib, importlib, io, json, logging, math, os, platform, re, secrets, shlex
 import signal, stat, sys, tempfile, traceback, warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import cache, wraps
 from inspect import signature
 from pathlib import Path
-from types import NoneType
+from types import FunctionType, NoneType
 from typing import Annotated, TypeVar, get_args, get_origin
 
 import msgspec, numpy as np
@@ -184,6 +185,23 @@ def read_json(
     "The object in a JSON file"
     with reading(path):
         return parse_json(read_text(path, limit), kind)
+
+# %% ../../nbs/engine/core.ipynb #932eb91e
+def drop_odd_numbers(
+    value, # Of dicts, lists, texts, numbers
+):         # The same, but None for every number that JSON does not have
+    "Leave out what is no number"
+    if isinstance(value, dict):
+        return {k:drop_odd_numbers(v) for k,v in value.items()}
+    if isinstance(value, (list,tuple)):
+        return [drop_odd_numbers(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+def to_json(
+    value, # Of dicts, lists, texts, numbers
+)->str:    # With the end of its last line
+    "JSON that every program can read"
+    return json.dumps(drop_odd_numbers(value), indent=1, ensure_ascii=False, allow_nan=False)+'\n'
 
 # %% ../../nbs/engine/core.ipynb #0c5dc065
 @contextmanager
@@ -462,18 +480,21 @@ def _argument(kind):
     return _argument(inner[0]) if NoneType in inner or get_origin(kind) is list else (kind, {})
 
 def _annotate(f):
-    "Write the annotations of `f` as the installed fastcore (1 or 2) reads them"
+    "A function with the annotations of `f` as the installed fastcore (1 or 2) reads them"
     Param = getattr(script, 'Param', None)
+    g = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+    g.__doc__ = f.__doc__
+    g.__annotations__ = dict(f.__annotations__)
     for name,o in docments(f, full=True, returns=False).items():
         kind,more = _argument(o.anno)
         if more:
             kind = Param(o.docment, kind, **more) if Param else Annotated[kind, more]
-        f.__annotations__[name] = kind
+        g.__annotations__[name] = kind
+    return g
 
 def _read_arguments(f):
     "What the shell gave to the command `f`"
-    _annotate(f)
-    parser = script.anno_parser(f, prog=f.__name__)
+    parser = script.anno_parser(_annotate(f), prog=f.__name__)
     def refuse(message):
         raise Refusal(f'{message}; see {f.__name__} --help')
     parser.error = refuse

@@ -7,7 +7,7 @@ __all__ = ['commit_name', 'device_name', 'versions', 'describe_devices', 'comman
            'find_cards', 'cite']
 
 # %% ../../nbs/tools/cards.ipynb #d7c4e272
-import json, math, os, platform, re, shlex, subprocess, sys
+import os, platform, re, shlex, subprocess, sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timezone
@@ -20,7 +20,8 @@ import numpy as np, torch
 from msgspec import Meta
 
 import alexnet_nb
-from ..engine.core import Count, Note, Number, Table, convert, read_json, reader, write_text
+from ..engine.core import Count, Note, Number, Table, convert, drop_odd_numbers, read_json, reader, to_json
+from ..engine.core import write_text
 
 # %% ../../nbs/tools/cards.ipynb #58d06742
 @cache
@@ -112,7 +113,7 @@ class Card:
         fields = asdict(self)
         if 'SOURCE_DATE_EPOCH' in os.environ:
             fields['wall_s'] = None
-        write_text(path, json.dumps(_drop_odd_numbers(fields), indent=1, ensure_ascii=False)+'\n')
+        write_text(path, to_json(fields))
 
     @classmethod
     def load(cls,
@@ -120,14 +121,6 @@ class Card:
     )->'Card': # Raises `Refusal`
         "The card that a file holds"
         return read_card(path)
-
-def _drop_odd_numbers(o):
-    "The same, but None for every number that JSON does not have"
-    if isinstance(o, dict):
-        return {k:_drop_odd_numbers(v) for k,v in o.items()}
-    if isinstance(o, (list,tuple)):
-        return [_drop_odd_numbers(v) for v in o]
-    return None if isinstance(o, float) and not math.isfinite(o) else o
 
 @reader('result card', 'measure again')
 def read_card(
@@ -137,7 +130,7 @@ def read_card(
     fields = read_json(path)
     for name in ('commit', 'date', 'device', 'versions'):
         fields[name]
-    if _drop_odd_numbers(fields)!=fields:
+    if drop_odd_numbers(fields)!=fields:
         raise ValueError('a number in it is none')
     return convert(fields, Card)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEMO', 'describe_repairs', 'alexnet_prepare', 'plan_demo_pack', 'make_demo_pack', 'name_run', 'check_network',
-           'describe_training', 'plan_training', 'measure_run', 'alexnet_train', 'alexnet_eval', 'alexnet_predict',
-           'alexnet_bench', 'alexnet_doctor', 'alexnet_reproduce']
+           'describe_training', 'plan_training', 'measure_run', 'alexnet_train', 'answering', 'alexnet_eval',
+           'alexnet_predict', 'alexnet_bench', 'alexnet_doctor', 'alexnet_reproduce']
 
 # %% ../../nbs/tools/commands.ipynb #2464ba0e
 from ..engine.start import expect_interrupts
@@ -21,10 +21,14 @@ expect_faults()
 
 # %% ../../nbs/tools/commands.ipynb #9775a2eb
 import statistics, sys, time
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated
 
 from ..engine.core import Count, Maybe, Refusal, Several, Some, Table, Whole, check_writable, command
+from ..engine.core import to_json, write_text
 from ..engine.demo import CLASSES, demo
 
 # %% ../../nbs/tools/commands.ipynb #48c53e7b
@@ -266,11 +270,24 @@ def alexnet_train(
         elif steps:
             print(f'stopped as asked; the checkpoint is in {folder}; without --steps it goes on')
 
+# %% ../../nbs/tools/commands.ipynb #75907d7b
+@contextmanager
+def answering(
+    json:bool, # As a document, and nothing else on standard output?
+):             # A context; gives what takes the answer, a dict
+    "Keep standard output for the answer"
+    out = sys.stdout
+    if not json:
+        yield lambda answer: None
+        return
+    with redirect_stdout(sys.stderr):
+        yield lambda answer: out.write(to_json(answer))
+
 # %% ../../nbs/tools/commands.ipynb #5117e39d
-def _row_of_errors(name, views, r):
+def _row_of_errors(o):
     "A row of the table of `alexnet_eval`"
-    return {'network':name, 'views':views, 'top-1 error':f"{r['top1']:.2%}", 'top-5 error':f"{r['top5']:.2%}",
-            'loss':f"{r['loss']:.4f}"}
+    return {'network':o['network'], 'views':o['views'], 'top-1 error':f"{o['top1']:.2%}",
+            'top-5 error':f"{o['top5']:.2%}", 'loss':f"{o['loss']:.4f}"}
 
 # %% ../../nbs/tools/commands.ipynb #9ef17b0d
 @command
@@ -283,6 +300,7 @@ def alexnet_eval(
     card:str|None=None,   # File to write the result card to
     precision:str='auto', # fp32, tf32 (with a GPU), bf16, or auto: bf16 where the device has instructions for it
     compare:bool=False, # Compare fp32 with bf16 instead: ten views, image by image
+    json:bool=False,    # Answer with one JSON document
 ):
     "Measure top-1 and top-5 error with the centre view and with ten views"
     from alexnet_nb.data import Pack
@@ -305,12 +323,15 @@ def alexnet_eval(
              pack_sha256=pack.sha256, wall_s=time.time()-started, device=device_name(device), **more).save(card)
     models = [load_weights(o) for o in run]
     for name,model in zip(run, models):
-        note = match_classes(model, pack).note
-        if note:
+        if note := match_classes(model, pack).note:
             print(f'note: {name}: {note}', file=sys.stderr)
+    about = dict(pack=str(pack.path), pack_sha256=pack.sha256, split=split, n=pack.counts[split],
+                 precision=choice.precision, device=device_name(device))
     if compare:
         found = [compare_precisions(o, pack, split, device) for o in models]
-        print(Table([{'network':name, **{k:f'{v:.2f} %' for k,v in o.items()}} for name,o in zip(run, found)]))
+        with answering(json) as answer:
+            print(Table([{'network':name, **{k:f'{v:.2f} %' for k,v in o.items()}} for name,o in zip(run, found)]))
+            answer(about | dict(results=[dict(network=str(k), differences=o) for k,o in zip(run, found)]))
         if card:
             means = {k:round(statistics.mean(o[k] for o in found), 3) for k in found[0]}
             gains = [round(o['error in bf16']-o['error in fp32'], 3) for o in found]
@@ -319,28 +340,33 @@ def alexnet_eval(
     jobs = [(str(name), [model]) for name,model in zip(run, models)]
     if len(models)>1:
         jobs.append(('average', models))
-    rows = []
+    results = []
     for name,nets in jobs:
         one,ten = evaluate(nets, pack, (1,10), split, batch_size, device, choice.precision)
-        rows += [_row_of_errors(name, 1, one), _row_of_errors(name, 10, ten)]
-    print(Table(rows))
-    print(f'{pack}; errors on {split}, n = {ten["n"]}; {choice}')
+        results += [dict(o, network=name, views=k) for k,o in ((1,one), (10,ten))]
+    with answering(json) as answer:
+        print(Table([_row_of_errors(o) for o in results]))
+        print(f'{pack}; errors on {split}, n = {ten["n"]}; {choice}')
+        answer(about | dict(results=results))
     if card: # of the last row: the average, if there are several
         save(name, in_percent(one, ten), '% error', precision=choice.precision)
 
 # %% ../../nbs/tools/commands.ipynb #46a151b8
 @command
 def alexnet_predict(
-    run:str,                   # Run folder, or a file of weights
-    image:Several,             # Image files
-    out:str='predictions.png', # Picture to write, in the format of its ending; or a table, .csv or .json
-    views:int=10,              # 10, or 1 for the centre alone
-    device:str|None=None,      # cuda, cuda:1, cpu … (default: a GPU if there is one)
-    precision:str='auto',      # fp32, tf32 (with a GPU), bf16, or auto, as suits the device
+    run:str,               # Run folder, or a file of weights
+    image:Several,         # Image files
+    out:str|None=None,     # Picture, in the format of its ending; or a table, .csv, .json (default: predictions.png)
+    views:int=10,          # 10, or 1 for the centre alone
+    device:str|None=None,  # cuda, cuda:1, cpu … (default: a GPU if there is one)
+    precision:str='auto',  # fp32, tf32 (with a GPU), bf16, or auto, as suits the device
+    json:bool=False,       # Answer with one JSON document; a picture only if --out names it
 ):
     "The five most likely classes of some pictures, as a table and as a picture"
     from alexnet_nb.tools.predicting import predict_files
-    predict_files(run, image, out, views, device, precision)
+    with answering(json) as answer:
+        out = out or (None if json else 'predictions.png')
+        predict_files(run, image, out, views, device, precision, answer=answer)
 
 # %% ../../nbs/tools/commands.ipynb #1dff6c77
 @command
@@ -358,16 +384,33 @@ def alexnet_bench(
     quick:bool=False,         # A quick look: a quarter of the width, few rounds
     bf16:bool=False,          # Also in bfloat16 (always on a GPU)
     channels_last:bool=False, # Also with channels last in memory (always on a GPU)
-    out:str='.',              # Card to write: a file ending in .json, or a folder for bench_WHAT.json
+    out:str|None=None,        # Card: a file ending in .json, or a folder for bench_WHAT.json (default: this folder)
+    json:bool=False,          # Answer with one JSON document; cards are only written if --out says where
 ):
     "Measure the speed of this package and of its parts against other implementations, in turns, on this machine"
     from alexnet_nb.tools.cards import command_line
     from alexnet_nb.tools.bench import bench
-    bench(what, out, command_line(), device=device, batch_size=batch_size, repeats=repeats, steps=steps,
-          threads=threads, width=width, size=size, compile=compile, compile_mode=compile_mode, quick=quick, bf16=bf16,
-          channels_last=channels_last)
+    with answering(json) as answer:
+        cards = bench(what, out or (None if json else '.'), command_line(), device=device, batch_size=batch_size,
+                      repeats=repeats, steps=steps, threads=threads, width=width, size=size, compile=compile,
+                      compile_mode=compile_mode, quick=quick, bf16=bf16, channels_last=channels_last)
+        answer({k:asdict(o) for k,o in cards.items()})
 
 # %% ../../nbs/tools/commands.ipynb #5c490dcf
+def _clear_kept(file, alone):
+    "What `alexnet_doctor --clear` does"
+    from alexnet_nb.tools.caches import clear_kept, kept_table
+    rows,stays = clear_kept()
+    about = dict(removed=rows, stays=stays)
+    for line in stays:
+        print(f'note: {line}', file=sys.stderr)
+    with answering(alone) as answer:
+        print(kept_table(rows) if rows else 'nothing is kept')
+        print(f"removed: {sum(o['bytes'] for o in rows)/1e6:,.1f} MB")
+        answer(about)
+    if file and not alone:
+        write_text(file, to_json(about))
+
 @command
 def alexnet_doctor(
     pack:Maybe=None,       # Folder made by alexnet_prepare; without it, a small pack is drawn
@@ -379,17 +422,23 @@ def alexnet_doctor(
     workers:int=2,         # Threads that read ahead
     seconds:float=30.,     # For all probes; a slow machine takes somewhat longer
     verify:bool=False,     # Compare all files of the pack with their checksums, too
-    json:str|None=None,    # File to write the report to, as JSON
+    json:Annotated[str|None, dict(nargs='?', const='-')]=None, # Answer with one JSON document, or write it to this file
     precision:str='auto',  # fp32, tf32 (with a GPU), bf16, or auto, as alexnet_train would choose
+    clear:bool=False,      # Remove compiled functions, fetched weights and the demo's pictures, and do nothing else
 ):
     "Measure what limits training here and forecast the paper's run; exit code 1: something is broken, 2: bad input"
     from alexnet_nb.tools.doctor import doctor
-    if json:
+    alone = json=='-'
+    if json and not alone:
         check_writable(json)
+    if clear:
+        return _clear_kept(json, alone)
     def say(line): print(line, file=sys.stderr, flush=True)
     report = doctor(pack, spec, width, size, batch_size, device, workers, seconds, verify, say=say, precision=precision)
-    print(report)
-    if json:
+    with answering(alone) as answer:
+        print(report)
+        answer(asdict(report))
+    if json and not alone:
         report.save(json)
     if report.broken:
         sys.exit(1)

@@ -6,7 +6,7 @@
 __all__ = ['IMAGES', 'Figure', 'Check', 'Storage', 'Forecast', 'Advice', 'Report', 'read_report', 'check_doctor', 'doctor']
 
 # %% ../../nbs/tools/doctor.ipynb #52e04f04
-import importlib, io, itertools, json, os, shutil, tempfile, time
+import importlib, io, itertools, os, shutil, tempfile, time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from PIL import Image
 from ..augment import Augment
 from ..data import Pack, prepare
 from ..engine.core import Count, Number, Table, checked, first_line, printable
-from ..engine.core import read_json, reader, reading, write_text
+from ..engine.core import read_json, reader, reading, to_json, write_text
 from ..engine.demo import demo
 from ..engine.machine import Choice, check_memory, choose_precision, core_count, forget_files
 from ..engine.machine import get_device, keep_memory, memory_bytes
@@ -31,6 +31,7 @@ from ..lrn import implementation, lrn
 from ..model import SPECS, get_spec, shapes
 from .bench_data import prepared_batches
 from .bench_step import EPOCHS, TRAIN, Mode, compare_steps, format_hours, make_step
+from .caches import kept_table, list_kept
 from .cards import device_name, versions
 from ..train import settings
 
@@ -275,13 +276,14 @@ class Report:
     advice:list[Advice]  # The best first
     checks:list[Check]
     seconds:Number       # That it took
+    kept:list[dict] = field(default_factory=list) # What `alexnet_doctor --clear` would remove
 
     @property
     def broken(self): return [o for o in self.checks if o.state=='broken']
 
     def save(self, path): # File to write
         "Write all of it as JSON"
-        write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False)+'\n')
+        write_text(path, to_json(asdict(self)))
 
     def __repr__(self):
         def show(key, v):
@@ -297,7 +299,7 @@ class Report:
         return '\n'.join(map(str, [
             printable(self.title), parts, self.verdict, 'What to change, and the gain for the whole chain:', *advice,
             'A pack of ILSVRC (reading in images/s), and the run of the paper, computed from the above:', plans, runs,
-            *checks, f'{self.seconds:.0f} s']))
+            *checks, *([kept_table(self.kept)] if self.kept else []), f'{self.seconds:.0f} s']))
 
 @reader('report of alexnet_doctor', 'examine again')
 def read_report(
@@ -362,7 +364,7 @@ def doctor(
         title = f'{p}; {spec}, width {me.width:g}, {me.size} px, batches of {batch_size}, '
         title += f'{choice.precision}; {device_name(device)}'
         return Report(title, list(me.figures.values()), limit, verdict, _forecast(me, storages), storages,
-                      _advise(me), checks, time.perf_counter()-start)
+                      _advise(me), checks, time.perf_counter()-start, list_kept())
 
 def _probe_all(me, whole, full):
     "Carry out the probes; a pack that is broken is not read"

@@ -6,7 +6,7 @@
 __all__ = ['PAGE', 'Guess', 'list_guesses', 'list_pages', 'check_prediction_paths', 'decode_ahead', 'predict_files']
 
 # %% ../../nbs/tools/predicting.ipynb #d63c4f1c
-import csv, io, json
+import csv, io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..data import square
-from ..engine.core import Refusal, Table, check_writable, progress, reading, write_text
+from ..engine.core import Refusal, Table, check_writable, progress, reading, to_json, write_text
 from ..engine.machine import choose_precision, core_count, get_device, keep_memory
 from ..engine.packing import map_ahead
 from ..engine.pictures import opening
@@ -59,7 +59,7 @@ def _write_csv(path, guesses):
     write_text(path, text.getvalue())
 
 def _write_json(path, guesses):
-    write_text(path, json.dumps([asdict(o) for o in guesses], indent=1, ensure_ascii=False)+'\n')
+    write_text(path, to_json([asdict(o) for o in guesses]))
 
 _TABLE_WRITERS = {'.csv':_write_csv, '.json':_write_json}
 
@@ -115,21 +115,22 @@ def decode_ahead(
 
 # %% ../../nbs/tools/predicting.ipynb #821b8859
 def predict_files(
-    run:str,              # Run folder, or a file of weights
-    images:list,          # Files
-    out:str,              # Picture to write, in the format of its ending; or a table, .csv or .json
-    views:int=10,         # 10, or 1 for the centre alone
-    device:str|None=None, # cuda, cuda:1, cpu …; a GPU if there is one
-    precision:str='auto', # fp32, tf32, bf16, or auto, as suits the device
-    tell:Callable=print,  # Where the table goes, and what was written
-):                        # Raises `Refusal`, in the end for files that could not be read
+    run:str,                        # Run folder, or a file of weights
+    images:list,                    # Files
+    out:str|None,                   # Picture to write, in the format of its ending; or a table, .csv or .json
+    views:int=10,                   # 10, or 1 for the centre alone
+    device:str|None=None,           # cuda, cuda:1, cpu …; a GPU if there is one
+    precision:str='auto',           # fp32, tf32, bf16, or auto, as suits the device
+    tell:Callable=print,            # Where the table goes, and what was written
+    answer:Callable=lambda o: None, # Called with all of it as data
+):                                  # Raises `Refusal`, in the end for files that could not be read
     "The five most likely classes of some pictures, as a table and as a picture"
     device = get_device(device)
     choice = choose_precision(device, precision)
     if views not in (1,10):
         raise Refusal(f'--views {views}: must be 1 or 10')
-    out = Path(out)
-    pages = check_prediction_paths(out, len(images))
+    table = Path(out) if out and Path(out).suffix.lower() in _TABLE_WRITERS else None
+    pages = check_prediction_paths(Path(out), len(images)) if out else []
     model = load_weights(run)
     names = model.names or [str(i) for i in range(model.n_classes)]
     guesses,bad,written = [],[],[]
@@ -147,11 +148,13 @@ def predict_files(
     if guesses:
         tell(_guess_table(guesses))
         tell(choice)
-    if guesses and not pages:
-        _TABLE_WRITERS[out.suffix.lower()](out, guesses)
-        tell(f'table: {out}')
+    if guesses and table:
+        _TABLE_WRITERS[table.suffix.lower()](table, guesses)
+        tell(f'table: {table}')
     for page in written:
         tell(f'picture: {page}')
+    answer(dict(network=str(run), views=views, precision=choice.precision, predictions=[asdict(o) for o in guesses],
+                not_read=bad))
     if bad:
         more = f'; and {len(bad)-20} more' if len(bad)>20 else ''
         raise Refusal('not read: '+'; '.join(bad[:20])+more)
