@@ -64,7 +64,7 @@ class Claim:
         "What was found, in few words"
         o = self.found
         if not o:
-            return f'not yet: alexnet_reproduce {self.name}'
+            return f'not yet: alexnet_reproduce {self.name}' if full else 'not yet'
         if o['low'] is None:
             return self.show(o['mean'])
         images = ''

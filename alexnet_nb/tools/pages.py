@@ -107,7 +107,7 @@ class Pages:
         nb, # Notebook, as nbdev reads it
     ):
         self.nb = nb
-        self.runs_in_colab = any('google.colab' in c.source for c in nb.cells)
+        self.runs_in_colab = any('google.colab' in c.source and 'eval:' in c.directives_ for c in nb.cells)
         module = [c.directives_['default_exp'][0] for c in nb.cells if 'default_exp' in c.directives_]
         self.is_chapter = bool(module) and '.' not in module[0]
         defined = re.compile(r'^(?:def|class) ([a-zA-Z]\w*)', re.M)
