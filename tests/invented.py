@@ -2,10 +2,13 @@
 import json
 from types import SimpleNamespace
 import numpy as np
+from alexnet_nb.model import SPECS
 from alexnet_nb.tools.experiments import TRIALS
 from alexnet_nb.tools.trials import compute_card
 
 pack = SimpleNamespace(path='small', sha256='0'*64)
+
+def as_written(o): return o.name if o in SPECS.values() else vars(o) # a spec, or a part of one
 
 def line(row, variant, seed, effect=0., n=400):
     "A finished trial; `effect` is added to its errors"
@@ -14,7 +17,7 @@ def line(row, variant, seed, effect=0., n=400):
     right = g.random(n)<.45-effect
     epochs = row.base.get('epochs', 10)
     falling = [error(.9-.4*i/epochs) for i in range(1, epochs+1)]
-    cfg = dict(row.base, **{k:json.loads(json.dumps(v, default=vars)) for k,v in row.variants[variant].items()})
+    cfg = dict(row.base, **{k:json.loads(json.dumps(v, default=as_written)) for k,v in row.variants[variant].items()})
     return dict(variant=variant, seed=seed, settings=cfg|dict(seed=seed, pack='small', pack_sha256='0'*64), n=n,
                 val=dict(loss=falling, top1=falling, top5=falling), train=dict(loss=falling, top1=falling),
                 top1=error(.58), top5=error(.31), top1_ten=error(.55), top5_ten=error(.28), top1_train=error(.4),
