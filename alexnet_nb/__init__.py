@@ -1,5 +1,5 @@
 "AlexNet (2012), reproduced. What is offered here is imported when it is first used"
-__version__ = "0.0.1"
+__version__ = "0.1.0"
 
 TYPE_CHECKING = False # type checkers take it for true; importing typing would take longer than all of this
 if TYPE_CHECKING:

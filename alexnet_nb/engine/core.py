@@ -372,13 +372,17 @@ class Table:
             return [['(empty)']]
         return [[printable(v) for v in row] for row in (self.rows[0], *[r.values() for r in self.rows])]
 
-    def _repr_markdown_(self):
+    def markdown(self)->str:
+        "As Markdown"
         marks = str.maketrans({o:'\\'+o for o in '|$`'} | {'<':'&lt;'}) # a name is no mathematics and no HTML
         cells = self._cells()
         head,*body = ('| '+' | '.join(v.translate(marks) for v in r)+' |' for r in cells)
         rule = ''.join('|---:' if o else '|---' for o in find_numbers(cells[1:]) or [False]*len(cells[0]))
         table = '\n'.join([head, rule+'|', *body])
         return f'{table}\n\n{self.note._repr_markdown_()}' if self.note else table
+
+    def _repr_markdown_(self):
+        return self.markdown()
 
     def __repr__(self):
         cells = self._cells()

@@ -195,6 +195,7 @@ def measure_run(
     from alexnet_nb.model import load_weights
     from alexnet_nb.results import evaluate, in_percent, save_figures
     from alexnet_nb.tools.cards import Card
+    from alexnet_nb.tools.model_card import write_model_card
     model = load_weights(run.path)
     cfg = run.config
     one,ten = evaluate(model, pack, (1,10), device=device, precision=cfg['precision'])
@@ -203,11 +204,12 @@ def measure_run(
          pack_sha256=pack.sha256, wall_s=time.time()-started, device=where,
          precision=cfg['precision']).save(run.path/'card.json')
     save_figures(run, model.cpu(), pack)
+    own = write_model_card(run, model, pack, 'val', one, ten)
     def errors(r): return f"top-1 error {r['top1']:.1%}, top-5 error {r['top5']:.1%}"
     return [f'validation, centre view: {errors(one)}',
             f'validation, ten views:   {errors(ten)}   (guessing: {1-1/pack.n_classes:.0%}; {ten["n"]} images)',
             f'{time.time()-started:.0f} s; in {run.path}: model.safetensors, best.safetensors, log.jsonl, card.json, '
-            'curve.png, filters.png, top5.png']
+            'curve.png, filters.png, top5.png'+(', README.md' if own else '; README.md is not ours, and stays')]
 
 # %% ../../nbs/tools/commands.ipynb #c043779e
 @command
@@ -309,6 +311,7 @@ def alexnet_eval(
     from alexnet_nb.model import load_weights
     from alexnet_nb.results import compare_precisions, evaluate, in_percent, match_classes
     from alexnet_nb.tools.cards import Card, command_line, device_name
+    from alexnet_nb.tools.model_card import renew_model_card
     started = time.time()
     device = get_device(device)
     choice = choose_precision(device, precision)
@@ -337,12 +340,11 @@ def alexnet_eval(
             gains = [round(o['error in bf16']-o['error in fp32'], 3) for o in found]
             save(f'ten views in fp32 and in bf16, {len(run)} networks', means, '% of the images', spread=gains)
         return
-    jobs = [(str(name), [model]) for name,model in zip(run, models)]
-    if len(models)>1:
-        jobs.append(('average', models))
+    jobs = [(str(name), [model]) for name,model in zip(run, models)] + [('average', models)]*(len(models)>1)
     results = []
     for name,nets in jobs:
         one,ten = evaluate(nets, pack, (1,10), split, batch_size, device, choice.precision)
+        renew_model_card(name, nets, pack, split, one, ten)
         results += [dict(o, network=name, views=k) for k,o in ((1,one), (10,ten))]
     with answering(json) as answer:
         print(Table([_row_of_errors(o) for o in results]))
