@@ -8,8 +8,6 @@ the page: cells marked hide or include: false, code of echo: false, outputs of o
 import argparse, json, re, sys
 from pathlib import Path
 
-import yaml
-
 repo = Path(__file__).resolve().parents[1]
 src, dst = repo/'nbs'/'index.ipynb', repo/'README.md'
 note = '<!-- made from nbs/index.ipynb by .ci/readme.py -->'
@@ -83,6 +81,7 @@ def render(
 
 def overview()->str: # Text of llms.txt
     "One line for each page: title, address, subtitle"
+    import yaml # not there yet where --block is asked for the commands that install
     site = yaml.safe_load((repo/'nbs'/'nbdev.yml').read_text(encoding='utf-8'))['website']
     bar = yaml.safe_load((repo/'_quarto.yml').read_text(encoding='utf-8'))['website']['sidebar']
     lines = [f"# {site['title']}", '', f"> {site['description']}"]
