@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest, torch
 from PIL import Image
 
-from alexnet_nb import model
 from alexnet_nb.engine import core
 from alexnet_nb.model import AlexNet, save_weights
-from alexnet_nb.tools import commands
+from alexnet_nb.tools import predicting
 from alexnet_nb.tools.commands import alexnet_predict
 from conftest import call, fine, refused, script, start
 
@@ -79,7 +78,7 @@ def test_signals(place, monkeypatch, number):
         try: work()
         except BaseException as e: raise ValueError('odd') from e
     for f in (work, swallow):
-        monkeypatch.setattr(model, 'load_weights', f)
+        monkeypatch.setattr(predicting, 'load_weights', f)
         before = signal.getsignal(number)
         r = call(alexnet_predict, 'net.safetensors', 'picture.png', cwd=place)
         assert r.returncode==128+number and r.stderr=='alexnet_predict: interrupted; nothing half-written is left\n', r
@@ -89,7 +88,7 @@ def test_signals(place, monkeypatch, number):
 def test_our_fault(place, monkeypatch, temp_dir, error):
     "One line, and a file with the traceback; the variable shows it at once"
     def fail(*args): raise error
-    monkeypatch.setattr(model, 'load_weights', fail)
+    monkeypatch.setattr(predicting, 'load_weights', fail)
     args = 'net.safetensors', 'picture.png', '--out', 'é.png'
     monkeypatch.delenv('ALEXNET_NB_DEBUG', raising=False)
     r = call(alexnet_predict, *args, cwd=place)
@@ -104,7 +103,7 @@ def test_our_fault(place, monkeypatch, temp_dir, error):
 @pytest.mark.parametrize('error', [MemoryError(), torch.OutOfMemoryError('CUDA out of memory'), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])
 def test_too_little_memory(place, monkeypatch, error):
     def fail(*args): raise error
-    monkeypatch.setattr(model, 'load_weights', fail)
+    monkeypatch.setattr(predicting, 'load_weights', fail)
     refused(call(alexnet_predict, 'net.safetensors', 'picture.png', cwd=place), 'out of memory')
 
 def test_broken_library(place, tmp_path):
@@ -190,7 +189,7 @@ def test_interrupted_while_reading(place, tmp_path, monkeypatch):
         read.append(file)
         if len(read)==8: signal.raise_signal(signal.SIGINT)
         raise ValueError('no picture')
-    monkeypatch.setattr(commands, 'opening', slow)
+    monkeypatch.setattr(predicting, 'opening', slow)
     r = call(alexnet_predict, place/'net.safetensors', *[place/'picture.png']*500, '--views', 1, '--out', 'x.csv', cwd=tmp_path)
     assert r.returncode==130 and len(read)<200 and not list(tmp_path.iterdir()), (r, len(read))
 

@@ -85,7 +85,7 @@ def png_parts(data):
     while i<len(data):
         n = struct.unpack_from('>I', data, i)[0]
         def put(new, i=i, n=n):
-            return data[:i]+struct.pack('>I', len(new)-4)+new+struct.pack('>I', zlib.crc32(new))+data[i+12+n:]
+            return data[:i]+struct.pack('>I', max(0, len(new)-4))+new+struct.pack('>I', zlib.crc32(new))+data[i+12+n:]
         yield data[i+4:i+8+n], put
         i += 12+n
 
