@@ -62,6 +62,7 @@ def check_bench(
     check_memory(o.batch_size*responses, o.device, 'try a smaller --batch_size, --width or --size')
     return paths
 
+# %% ../../nbs/tools/bench.ipynb #40510580
 def bench(
     what:str|list|None=None, # A name in MEASURES, or a list of them; all if not given
     out:str|Path|None=None,  # File of the card (.json), or a folder for bench_NAME.json; no file if not given

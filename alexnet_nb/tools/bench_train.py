@@ -199,14 +199,15 @@ def train_jobs(
 
 # %% ../../nbs/tools/bench_train.ipynb #fea96cf3
 def train_table(
-    card, # What bench made of 'train', or its file
-)->Table: # A row for each comparison
+    card,         # What bench made of 'train', or its file
+    where:str='', # Only comparisons at places with this in their name
+)->Table:         # A row for each comparison
     "Whole training against torchvision's: images per second, and how many times as fast ours is"
     lines = {(l['what'],l['place'],l['unit']):l for l in open_card(card).spread}
     rows = []
     for (what,place,unit),l in lines.items():
         first,_,other = what.partition(' against ')
-        if unit!='times as fast' or 'per multiply-add' in what: continue
+        if unit!='times as fast' or 'per multiply-add' in what or where not in place: continue
         rates = [lines[k,place,'images per s']['median'] for k in (first,other)]
         low,high = l.get('interval') or (l['low'],l['high'])
         per = lines.get((f'{what}, per multiply-add',place,unit))
