@@ -34,7 +34,7 @@ from .engine.runs import (Recorder, RunFolder, check_choice, check_loss, end_ear
 from .engine.step import (Observer, Replay, errors, evaluating, forward, freeze_group, fused_momentum,
                                     mean_scores, step, update_alike)
 from .model import (SPECS, AlexNet, Spec, explain_plateau, get_spec, inherit,
-                              match_donor, open_donor, read_weights, save_weights, shapes)
+                              match_donor, open_donor, read_weights, save_weights, shapes, write_spec)
 from .split import columns as split_columns, fit_state, merge_state
 
 # %% ../nbs/09_train.ipynb #80415e95
@@ -253,7 +253,7 @@ def settings(
         default |= dict(width=.5, size=min(112, largest), epochs=16, schedule='short')
     cfg = {k:default.get(k) if v is None else v for k,v in given.items()}
     network = get_spec(cfg['spec'])
-    cfg['spec'] = network.name if SPECS.get(network.name)==network else json.loads(json.dumps(asdict(network)))
+    cfg['spec'] = write_spec(network)
     cfg |= dict(pack=pack.path.name, pack_sha256=pack.sha256)
     cfg['precision'] = choose_precision('cuda' if gpu else 'cpu', precision).precision
     make_settings(Settings, cfg)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..data import Pack
 from ..engine.core import Refusal, Table, printable, read_text
-from ..engine.demo import CLASSES
+from ..engine.demo import CLASSES, WNIDS, WORDS
 from ..engine.download import download_folder
 from ..engine.kernels import kernel_folder
 from ..engine.locks import lock_folder
@@ -28,18 +28,17 @@ class Kept:
     locks:list = field(default_factory=list) # (folder, program): who may be at work with them
 
 _LIBRARIES = r'lrn-[0-9a-f]{16}\.so|kernels/lrn-[0-9a-f]{16}-[0-9a-f]{64}\.so|kernels/tmp\w{8}/lrn\.(c|so)'
-_WNIDS = [f'd{i:08d}' for i in range(len(CLASSES))]
 
 def _find_demo():
     "The drawn pictures and their pack, if they are here"
     home = Path('alexnet_demo')
     locks = [(home/'run', 'training')]
     with suppress(Refusal):
-        if read_text(home/'pictures/words.txt')==''.join(f'{w}\t{n}\n' for w,n in zip(_WNIDS, CLASSES)):
+        if read_text(home/'pictures/words.txt')==WORDS:
             yield Kept('demo pictures', home/'pictures', r'words\.txt|(train|val)/(d\d{8})/\2_\d+\.JPEG', locks)
     with suppress(Refusal):
         pack = Pack(home/'demo')
-        if pack.names==list(CLASSES) and pack.wnids==_WNIDS:
+        if pack.names==list(CLASSES) and pack.wnids==WNIDS:
             yield Kept('demo pack', home/'demo', '|'.join(map(re.escape, [*pack.about.files, 'SHA256SUMS'])), locks)
 
 def find_kept()->list: # Of `Kept`

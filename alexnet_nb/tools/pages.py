@@ -12,24 +12,27 @@ from pathlib import Path
 from ..engine.core import find_numbers
 
 # %% ../../nbs/tools/pages.ipynb #65ea89e9
-def summarize(
-    source:str, # Source of a cell, without its directives
-)->str:         # Such as: Source of reader, reading
-    "The line above a folded source"
+def _list_names(source):
+    "What a cell defines, the public names first; none if it only imports"
     tree = ast.parse(source).body
     names = [o.name for o in tree if isinstance(o, (ast.FunctionDef, ast.ClassDef))]
     if not names:
         nodes = [n for o in tree if isinstance(o, (ast.Assign, ast.AnnAssign)) for n in ast.walk(o)]
         names = [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    return sorted(names, key=lambda o: o.startswith('_'))
+
+def summarize(
+    source:str, # Source of a cell, without its directives
+)->str:         # Such as: Source of reader, reading
+    "The line above a folded source"
+    names = _list_names(source)
     if not names:
         return 'Imports'
-    names = sorted(names, key=lambda o: o.startswith('_')) # the public ones first
     return 'Source of '+', '.join(names[:5]) + (f' and {len(names)-5} more' if len(names)>5 else '')
 
 def _is_helper(source):
     "Does a cell define nothing that others may use?"
-    names = summarize(source).removeprefix('Source of ')
-    return names=='Imports' or all(o.startswith('_') for o in names.split(', '))
+    return all(o.startswith('_') for o in _list_names(source))
 
 # %% ../../nbs/tools/pages.ipynb #ab971d6e
 _UNSET_TABLE = re.compile(r'^(\|.*\n)\|[-| ]+\|?[ \t]*\n((?:\|.*(?:\n|$))+)', re.M) # head, rows; none set

@@ -35,7 +35,7 @@ from ..engine.locks import add_line, lock_folder
 from ..engine.machine import arithmetic, core_count, get_device, keep_memory, memory_bytes
 from ..engine.runs import check_choice
 from ..engine.step import errors, evaluating
-from ..model import SPECS, Spec, get_spec, load_weights
+from ..model import Spec, get_spec, load_weights, write_spec
 from ..results import read_centres
 from .cards import Card, commit_name, device_name, find_cards, today, versions
 from ..train import Run, Settings, settings, train
@@ -381,9 +381,7 @@ def run_trial(
 # %% ../../nbs/tools/trials.ipynb #f4e8edec
 def _as_written(value):
     "A setting as config.json has it"
-    if not isinstance(value, Spec):
-        return value
-    return value.name if SPECS.get(value.name)==value else json.loads(json.dumps(asdict(value)))
+    return write_spec(value) if isinstance(value, Spec) else value
 
 def _read_kind(line): return line.get('device', 'cpu').partition(':')[0]
 
