@@ -882,7 +882,7 @@ def show_losses(
     lines:list, # From `read_trials`
 ):              # A matplotlib figure
     "Training and validation loss after each epoch: a thin line for each trial, a colour for each variant"
-    fig,axes = new_axes(1, 2, figsize=(9,3.2))
+    fig,axes = new_axes(2, 1, figsize=(5.2,5.2), sharex=True)
     lines = [o for o in lines if 'val' in o] # a mean of networks has no losses
     names = list(dict.fromkeys(o['variant'] for o in lines))
     for ax,part,title in zip(axes, ('train','val'), ('training loss', 'validation loss, centre view')):
@@ -891,9 +891,9 @@ def show_losses(
             first = next(o for o in lines if o['variant']==line['variant']) is line
             ax.plot(range(1, len(loss)+1), loss, color=f"C{names.index(line['variant'])}", lw=.8, alpha=.7,
                     label=line['variant'] if first else None)
-        ax.set_xlabel('epochs')
         ax.set_ylabel(title)
-    axes[0].legend(fontsize=8)
+    axes[1].set_xlabel('epochs')
+    axes[0].legend()
     return fig
 
 # %% ../../nbs/tools/trials.ipynb #b9de1fa9
