@@ -726,19 +726,45 @@ def _count_trials(row):
     means = [f'{len(found)-trained} of {len(row.means)*row.seeds} means'] if row.means else []
     return '; '.join([f'{trained} of {len(row.trained)*row.seeds} trainings', *means])
 
+def _say_cores(machines):
+    "How many cores the lines or cards were computed on, as their `machine` or `device` says"
+    threads = sorted({o for name in machines for o in re.findall(r'(\d+) threads', name)})
+    return f"{' or '.join(threads)} {'core' if threads==['1'] else 'cores'}"
+
 def _say_time(row):
-    "How long the trainings of a claim take: the median of those that are here, or else of the network of 2012"
+    "How long the trainings of a claim take: the median of those that are here; in the small world, for whichever claim"
     wanted = f'{len(row.trained)*row.seeds} trainings'
     if row.start:
         wanted += f' and {len(row.start)*row.seeds} before them'
-    base = TRIALS['views'] if row.needs==_small else row
-    lines = [o for own in (row, base) for o in _read_finished(own).values() if o['seconds']]
+    alike = [o for o in TRIALS.values() if o.needs==row.needs] if row.needs==_small else [row]
+    lines = {k:line for own in alike for k,line in _read_finished(own).items() if line['seconds']}.values()
     if not lines:
         return wanted
     epoch = statistics.median(o['seconds']/o['settings']['epochs'] for o in lines)
-    threads = sorted({o for line in lines for name in line['machine'] for o in re.findall(r'(\d+) threads', name)})
-    cores = f"{' or '.join(threads)} {'core' if threads==['1'] else 'cores'}"
-    return f"{wanted} of {epoch*row.base['epochs']/60:.0f} minutes on {cores}"
+    return (f"{wanted} of {epoch*row.base['epochs']/60:.0f} minutes on "
+            f"{_say_cores(name for o in lines for name in o['machine'])}")
+
+def _say_figure1_time():
+    "All epochs of the card, those of the sweep as well, at the seconds of an epoch that it has"
+    file = find_cards()/'figure1.json'
+    if not file.exists():
+        return 'not measured'
+    card = Card.load(file)
+    seconds = 0
+    for act,curves in card.spread['curves'].items():
+        value = card.value[act]
+        epochs = sum(len(o['error']) for o in curves['runs'])+sum(map(len, curves['sweep'].values()))
+        seconds += epochs*sum(value['seconds'])/sum(value['epochs'])
+    return f'{seconds/60:.0f} minutes on {_say_cores([card.device])}'
+
+def _say_baselines_time():
+    "The sum of the systems whose lines are here"
+    file = find_lines('baselines')
+    if not file.exists():
+        return 'not measured'
+    lines = read_baselines(file)
+    cores = _say_cores(o for line in lines for o in line['machine'])
+    return f"{sum(o['seconds'] for o in lines)/60:.0f} minutes on {cores}"
 
 # %% ../../nbs/tools/experiments.ipynb #eb68d2bd
 def _make_experiment(row, measure=measure_series, more=()):
@@ -761,12 +787,12 @@ EXPERIMENTS = {o.name:o for o in (
     Experiment(
         'figure1', '3.1', 'With ReLU a network reaches 25 % training error on CIFAR-10 six times faster than with tanh',
         ACTIVATIONS, 'CIFAR-10 in any form; without it torchvision fetches the data',
-        lambda: 'about 1.5 hours on one core', _check_figure1_data, measure_figure1, describe_figure1,
+        _say_figure1_time, _check_figure1_data, measure_figure1, describe_figure1,
         _read_options(measure_figure1), partial(_count_cards, 'figure1'),
         (Comparison('tanh', 'relu', 1, 'times as many epochs', printed='6'),)),
     Experiment(
         'autopsy', '5', 'Others report that a network with the printed settings does not learn',
-        VARIANTS, 'a pack; that of the card has 25 classes', lambda: 'about half an hour on one core',
+        VARIANTS, 'a pack; that of the card has 25 classes', lambda: 'not measured',
         _check_autopsy_pack, measure_autopsy, describe_autopsy, _read_options(autopsy),
         partial(_count_cards, 'autopsy')))}
 
@@ -775,12 +801,12 @@ EXPERIMENTS['neighbours'] = _make_experiment(TRIALS['neighbours'], _measure_neig
 
 EXPERIMENTS['baselines'] = Experiment(
     'baselines', '6', 'The network is better than the best systems of 2010: sparse coding, and Fisher vectors, '
-    'with linear classifiers', SYSTEMS, 'the pack of 100 classes, and scikit-learn',
-    lambda: 'about an hour on one core, 11 GB of disk', check_baselines, measure_baselines, describe_baselines,
+    'with linear classifiers', SYSTEMS, 'the pack of 100 classes, scikit-learn, 11 GB of disk',
+    _say_baselines_time, check_baselines, measure_baselines, describe_baselines,
     _read_options(measure_baselines), partial(_count_cards, 'baselines'), COMPARISONS)
 EXPERIMENTS['full'] = Experiment(
     'full', '–', 'The network of 2012 in its full width, once', {'code2012':SPECS['code2012']},
-    'the pack of 100 classes', lambda: 'about three hours on two cores', check_full, measure_full, describe_full,
+    'the pack of 100 classes', lambda: 'not measured', check_full, measure_full, describe_full,
     _read_options(measure_full), partial(_count_cards, 'full'))
 
 # %% ../../nbs/tools/experiments.ipynb #029f4c8a
