@@ -62,7 +62,7 @@ class _Download(threading.Thread):
     def run(self):
         try:
             with reading(f'{self.url} cannot be fetched'):
-                with urlopen(Request(self.url, headers=self.headers), timeout=_PATIENCE) as answer:
+                with urlopen(Request(self.url, headers=self.headers), timeout=2*_PATIENCE) as answer:
                     self.queue.put(answer)
                     while block := answer.read1(1<<18):
                         self.queue.put(block)
