@@ -27,7 +27,7 @@ max_image, max_text = 100_000, 4_000  # bytes, characters
 
 # Cells that show what cards say of the claims, and the import that they need: they need no other cell
 CLAIMS = re.compile(r'tools\.claims|\b(show_claims|show_effects|show_errors|show_pilot|cite_claims|tell_results)\('
-                    r'|\blist_experiments(\(\))?$', re.M)
+                    r'|\blist_experiments(\(\))?$|^found = Card\.load\(.cards/', re.M)
 
 def shows_claims(cell): return not {'export','exports'} & marks(cell).keys() and bool(CLAIMS.search(cell.source))
 
