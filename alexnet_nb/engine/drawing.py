@@ -112,8 +112,9 @@ class Drawing:
         title:str,     # Its name
         desc:str,      # What it shows, in words
         caption:str,   # What stands below it
+        tall=None,     # The same as a narrow picture, for phones
     ):
-        self.labels,self.caption = canvas.labels,caption
+        self.labels,self.caption,self.tall = canvas.labels,caption,tall
         self.width,self.height = width,height
         body = '\n'.join(canvas.shapes)
         key = 'd'+sha1(f'{title}{desc}{body}'.encode()).hexdigest()[:8] # no two pictures of a page share a name
@@ -128,8 +129,11 @@ class Drawing:
         return Path(path)
 
     def _repr_html_(self):
-        return (f'<figure class="drawing" style="margin:1rem 0"><div style="overflow-x:auto" tabindex="0" role="group" '
-                f'aria-label="{escape(self.caption)}">{self.svg}</div>'
+        kind,narrow = '',''
+        if self.tall:
+            kind,narrow = ' class="wide"',f'<div class="tall" style="display:none">{self.tall.svg}</div>'
+        return (f'<figure class="drawing" style="margin:1rem 0"><div{kind} style="overflow-x:auto" tabindex="0" '
+                f'role="group" aria-label="{escape(self.caption)}">{self.svg}</div>{narrow}'
                 f'<figcaption>{escape(self.caption)}</figcaption></figure>')
 
     def __repr__(self): return f'{type(self).__name__}: {self.caption}'
@@ -275,15 +279,24 @@ class _Layout:
         return max(blocks, *(text_width(o, _FONT)+4 for o in texts))
 
 # %% ../../nbs/engine/drawing.ipynb #48bb7715
+def _make_solids(layout, network, kind):
+    "Of each stage, of each block: its columns"
+    single = COLOURS if all(b.columns==1 for s in network.stages for b in s.blocks) else ['currentColor']
+    for s in network.stages:
+        made = []
+        for b in s.blocks:
+            first = s is network.stages[0] and not made
+            colours = COLOURS if b.columns>1 else ['currentColor'] if first else single
+            made.append([kind(b, layout.scale, colours[i%len(colours)]) for i in range(b.columns)])
+        yield s,made
+
 def _place_blocks(layout, network, middle):
     "Columns of all blocks, at their places"
-    placed,single = [],COLOURS if all(b.columns==1 for s in network.stages for b in s.blocks) else ['currentColor']
-    for s in network.stages:
+    placed = []
+    for s,made in _make_solids(layout, network, _Solid):
         x = layout.left[s.name]
-        for b in s.blocks:
+        for b,here in zip(s.blocks, made):
             room = layout.block_room(b)
-            colours = COLOURS if b.columns>1 else single if placed else ['currentColor']
-            here = [_Solid(b, layout.scale, colours[i%len(colours)]) for i in range(b.columns)]
             for i,o in enumerate(here):
                 o.place(x+(room-o.width)/2, middle+(i-(b.columns-1)/2)*layout.pitch)
             placed.append(here)
@@ -340,6 +353,66 @@ def _write_facts(canvas, layout, i, y):
         y += (most-1)*_LINE
     return y+_GAP
 
+# %% ../../nbs/engine/drawing.ipynb #384f30c9
+_NARROW,_TEXT = 390,152 # Pixels: the picture, and its text
+
+class _Turned(_Solid):
+    "The same column, where what follows stands below; it is seen from below"
+    def __init__(self, block, scale, colour):
+        super().__init__(block, scale, colour)
+        self.tall *= .7
+        if block.side:
+            self.back = .5*self.tall,.32*self.tall
+
+    def place(self, middle, top):
+        self.left,self.top = middle-(self.tall-self.back[1])/2,top
+        return self
+
+    def at(self, right, back, down):
+        return self.left+down*self.tall-back*self.back[1], self.top+right*self.thick+back*self.back[0]
+
+def _write_lines(canvas, text, y, letters, marked=False):
+    for line in wrap(text, letters):
+        y += _LINE
+        canvas.text(6, y, line, _FONT, marked=marked)
+    return y
+
+def _write_stage(canvas, layout, i, stage, y):
+    "What is known of a stage; returns where the text ends"
+    y += _LINE
+    canvas.text(6, y, stage.name, _FONT, bold=True, marked=_differs(layout, i, stage.name, bool))
+    letters = int(_TEXT/text_width('x', _FONT))
+    for k,b in enumerate(stage.blocks):
+        marked = _differs(layout, i, stage.name, lambda o, k=k: [b.caption() for b in o.blocks[k:k+1]])
+        times = f'{b.columns} × ' if b.columns>1 else ''
+        y = _write_lines(canvas, f"{b.word} {times}{''.join(b.caption())}".strip(), y, letters, marked)
+    for head,text in stage.facts.items():
+        marked = _differs(layout, i, stage.name, lambda o, head=head: o.facts.get(head))
+        if text or marked:
+            y = _write_lines(canvas, f"{head} {text or 'none'}", y, letters, marked)
+    return y
+
+def _draw_turned(canvas, layout, i, y):
+    "A network from top to bottom; returns where it ends"
+    network,letters,placed = layout.networks[i],int((_NARROW-12)/text_width('x', _FONT)),[]
+    y += 20
+    canvas.text(6, y, network.name, 16, bold=True)
+    y = _write_lines(canvas, network.about, y+3, letters)
+    for o in network.notes:
+        y = _write_lines(canvas, o, y+3, letters, True)
+    for s,made in _make_solids(layout, network, _Turned):
+        y += _GAP
+        end = _write_stage(canvas, layout, i, s, y)
+        for here in made:
+            pitch = (_NARROW-_TEXT-6)/len(here)
+            for k,o in enumerate(here):
+                o.place(_TEXT+6+pitch*(k+.5), y)
+            placed.append(here)
+            y += here[0].thick+here[0].back[0]+_GAP
+        y = max(y-_GAP, end)
+    _draw_blocks(canvas, placed)
+    return y+_GAP
+
 # %% ../../nbs/engine/drawing.ipynb #e7b3a6c3
 def _tell(network):
     "A network in words"
@@ -356,15 +429,19 @@ def draw(
     caption:str='', # Stands below
 )->Drawing:         # What differs between the networks is marked
     "Networks in the manner of Figure 2 of the paper"
-    layout,canvas,y = _Layout(networks),Canvas(),0
+    layout,canvas,narrow,y = _Layout(networks),Canvas(),Canvas(),0
+    end = 0
     for i,network in enumerate(networks):
+        end = _draw_turned(narrow, layout, i, end)
         y = _write_head(canvas, network, layout.width, y)
         solids = _place_blocks(layout, network, y+(layout.height-_LINE)/2)
         _draw_blocks(canvas, solids)
         _write_sizes(canvas, layout, i, solids)
         y = _write_facts(canvas, layout, i, y+layout.height+_LINE)
     title = ' and '.join(n.name for n in networks)
-    return Drawing(canvas, layout.width, y, title, ' '.join(map(_tell, networks)), caption)
+    said = ' '.join(map(_tell, networks))
+    tall = Drawing(narrow, _NARROW, end, title, said, caption)
+    return Drawing(canvas, layout.width, y, title, said, caption, tall)
 
 # %% ../../nbs/engine/drawing.ipynb #9cb15256
 def _draw_arrow(canvas, start, end):
