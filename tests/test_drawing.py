@@ -25,10 +25,12 @@ def check(drawing):
 def test_numbers(kw):
     "Parameters, maps, sides and what a kernel reads equal those of the layers"
     for spec in SPECS:
-        texts = check(draw_network(spec, **kw))
+        drawing = draw_network(spec, **kw)
+        texts,narrow = check(drawing),check(drawing.tall)
         rows = shapes(spec, **kw)
         for row,l in zip(rows, SPECS[spec].layers):
             assert f"{row['params']:,}" in texts and f"{row['out']:,}" in texts
+            assert f"parameters {row['params']:,}" in narrow
             if l.kernel: assert f"{row['side']}×{row['side']}" in texts
             if l.kernel: assert f"{l.kernel}×{l.kernel}×{row['fan_in']//l.kernel**2}" in texts
         total = sum(row['params'] for row in rows)
@@ -43,6 +45,7 @@ def test_of_a_network():
 def test_two_networks():
     "All settings that differ are marked, and nothing where there is no difference"
     for a,b in [('code2012', o) for o in ('paper', 'no_talk', 'conv6', 'torchvision')]:
+        check(draw_network(a, b).tall)
         d = draw_network(a, b)
         check(d)
         marked = ' '.join(o.text for o in d.labels if o.marked)

@@ -354,7 +354,7 @@ def _write_facts(canvas, layout, i, y):
     return y+_GAP
 
 # %% ../../nbs/engine/drawing.ipynb #384f30c9
-_NARROW,_TEXT = 390,152 # Pixels: the picture, and its text
+_NARROW,_MARGIN = 390,152 # Pixels: the picture, and its text
 
 class _Turned(_Solid):
     "The same column, where what follows stands below; it is seen from below"
@@ -381,7 +381,7 @@ def _write_stage(canvas, layout, i, stage, y):
     "What is known of a stage; returns where the text ends"
     y += _LINE
     canvas.text(6, y, stage.name, _FONT, bold=True, marked=_differs(layout, i, stage.name, bool))
-    letters = int(_TEXT/text_width('x', _FONT))
+    letters = int(_MARGIN/text_width('x', _FONT))
     for k,b in enumerate(stage.blocks):
         marked = _differs(layout, i, stage.name, lambda o, k=k: [b.caption() for b in o.blocks[k:k+1]])
         times = f'{b.columns} × ' if b.columns>1 else ''
@@ -404,9 +404,9 @@ def _draw_turned(canvas, layout, i, y):
         y += _GAP
         end = _write_stage(canvas, layout, i, s, y)
         for here in made:
-            pitch = (_NARROW-_TEXT-6)/len(here)
+            pitch = (_NARROW-_MARGIN-6)/len(here)
             for k,o in enumerate(here):
-                o.place(_TEXT+6+pitch*(k+.5), y)
+                o.place(_MARGIN+6+pitch*(k+.5), y)
             placed.append(here)
             y += here[0].thick+here[0].back[0]+_GAP
         y = max(y-_GAP, end)
