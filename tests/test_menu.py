@@ -52,7 +52,7 @@ def answer(r, code=0):
 def documented():
     "{command: keys that the page names}"
     cells = json.loads((root/'nbs/tools/commands.ipynb').read_text())['cells']
-    page = next(o for o in map(''.join, (c['source'] for c in cells)) if o.startswith('## For programs'))
+    page = next(o for o in map(''.join, (c['source'] for c in cells)) if o.startswith('## JSON for programs'))
     return {name:re.findall(r'`(\w+)`', text) for name,text in re.findall(r'^\| `(alexnet_\w+)` \| (.*) \|$', page, re.M)}
 
 @pytest.fixture(scope='module')

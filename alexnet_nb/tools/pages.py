@@ -142,7 +142,7 @@ class Pages:
                 _write_signature(doc, self.sources)
             if summary:
                 cell.source = f'#| code-fold: true\n#| code-summary: "{summary}"\n{cell.source}'
-            done += [*docs, cell]
+            done += [*docs, cell] if 'exports' in cell.directives_ else [cell, *docs] # the other cells that export are gone
         self.nb.cells = done
         for cell in done:
             _set_texts(cell)
