@@ -26,16 +26,14 @@ def rename():
 
 def caption_tables():
     "Write the caption of a cell's table below its rows, where smalldocs finds it; Quarto reads `tbl-cap`"
-    rows = re.compile(r'^\|.*\n\|[-| :]+\|?\n(?:\|.*(?:\n|$))*', re.M)
+    from alexnet_nb.tools.pages import caption_table
     for p in proc.rglob('*.ipynb'):
         nb = json.loads(p.read_text(encoding='utf-8'))
         for c in nb['cells']:
             cap = re.search(r'^#\| *tbl-cap: *(.*)$', ''.join(c['source']), re.M)
             for o in c.get('outputs', []) if cap else []:
                 if 'text/markdown' in (data := o.get('data', {})):
-                    said = ''.join(data['text/markdown'])
-                    if m := rows.search(said):
-                        data['text/markdown'] = f'{m[0].rstrip()}\n\n: {cap[1].strip(chr(34))}\n{said[m.end():]}'
+                    data['text/markdown'] = caption_table(''.join(data['text/markdown']), cap[1].strip(chr(34)))
         p.write_text(json.dumps(nb), encoding='utf-8')
 
 class Page(HTMLParser):
@@ -68,7 +66,8 @@ def check():
 
 def check_names():
     "Each name that a notebook exports is shown once: documented, or in an open source; a list of what is wrong"
-    defined, bad = re.compile(r'^(?:def|class) ([a-zA-Z]\w*)', re.M), []
+    from alexnet_nb.tools.pages import DEFINITION
+    bad = []
     litter = re.compile(r'^def [A-Z]\w*\(|->None:|Call self as a function|\[[^\[\]]*\[`[^`]+`\]\([^()\s]*\)[^\[\]]*\]\(', re.M)
     def cells(path, kind='code'):
         found = [o for o in json.loads(path.read_text(encoding='utf-8'))['cells'] if o['cell_type']==kind]
@@ -79,11 +78,11 @@ def check_names():
         where, shown = page.relative_to(proc), Counter()
         for source, outputs in cells(page):
             folded = re.search(r'^#\| *code-fold: *true', source, re.M)
-            shown.update(re.findall(r'^show_doc\((\w+)\)', source, re.M) + ([] if folded else defined.findall(source)))
+            shown.update(re.findall(r'^show_doc\((\w+)\)', source, re.M) + ([] if folded else DEFINITION.findall(source)))
             said = ''.join(''.join(o.get('data', {}).get('text/markdown', '')) for o in outputs)
             bad += [f'{where}: {m[0]}' for m in litter.finditer(said)]
         bad += [f'{where}: {m[0]}' for source, _ in cells(page, 'markdown') for m in litter.finditer(source)]
-        made = [o for source, _ in cells(nb) if re.match(r'#\| *exports?\s', source) for o in defined.findall(source)]
+        made = [o for source, _ in cells(nb) if re.match(r'#\| *exports?\s', source) for o in DEFINITION.findall(source)]
         bad += [f'{where}: {o} is shown {shown[o]} times' for o in made if shown[o]!=1]
     return bad
 

@@ -40,7 +40,7 @@ def skipped(
     "Tell whether `cell` is left alone"
     d = marks(cell)
     return (cell.cell_type!='code' or 'nbdev_export(' in cell.source
-            or d.get('eval:', [''])[0].lower()=='false' or bool(flags-{'measured'} & d.keys()))
+            or d.get('eval:', [''])[0].lower()=='false' or bool(flags & d.keys()))
 
 def smaller(
     png:str,  # A picture in base64
@@ -94,7 +94,7 @@ def differences(
 
 def run(
     fn:Path,     # Notebook, absolute
-    flags:set,   # Marks whose cells do not run
+    flags:set,   # Marks whose cells keep their outputs
     claims:bool, # Only the cells that show claims?
     check:bool,  # Compare instead of writing it back?
 )->bool:         # Did it work?
@@ -102,10 +102,11 @@ def run(
     name, nb = fn.relative_to(repo), read_nb(fn)
     if NBProcessor(fn, procs=FrontmatterProc, process=True).nb.frontmatter_.get('skip_exec'):
         return print(f'{name}: skip_exec, left as it is') or True
-    def kept(cell): return skipped(cell, flags) or (claims and not shows_claims(cell))
+    again = flags & {'measured'} # these run nevertheless
+    def kept(cell): return skipped(cell, flags-again) or (claims and not shows_claims(cell))
     cells = [o for o in nb.cells if not kept(o)]
     if not cells: return True
-    measured = {o.id:o.outputs for o in cells if 'measured' in flags & marks(o).keys() and o.get('outputs')}
+    measured = {o.id:o.outputs for o in cells if again & marks(o).keys() and o.get('outputs')}
     for o in cells: o['outputs'] = []
     sys.path.insert(0, str(repo))
     shell, at = CaptureShell(fn), None
