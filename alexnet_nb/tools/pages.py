@@ -152,7 +152,6 @@ class Pages:
                 _write_signature(doc, self.sources)
             if summary:
                 cell.source = f'#| code-fold: true\n#| code-summary: "{summary}"\n{cell.source}'
-            # behind a text stands the documentation of a cell that is not shown itself
             done += [*docs, cell] if 'exports' in cell.directives_ else [cell, *docs]
         self.nb.cells = done
         for cell in done:
