@@ -177,7 +177,7 @@ def test_limits():
     assert 'more than 89,478,485 pixels' in refused(claims(60_000, 60_000)) and '89,478,485' in refused(claims(10_000, 10_000))
     assert f'more than {MOST_BYTES:,} bytes' in refused(bytes(MOST_BYTES+1))
     bomb = zlib.compress(bytes(1<<25), 9)
-    for kind in (b'zTXt', b'iCCP'): assert 'too large' in refused(claims(3, 3, png_chunk(kind, b'a\0\0'+bomb)))
+    for kind in (b'zTXt', b'iCCP'): assert 'too large' in refused(claims(3, 3, png_chunk(kind, b'a\0\0'+bomb))).lower()
     inside = b'\x89PNG\r\n\x1a\n'+png_chunk(b'IHDR', struct.pack('>IIBBBBB', 1, 1, 8, 2, 0, 0, 0))+png_chunk(b'IDAT', bomb)+png_chunk(b'IEND', b'')
     assert 'wrong length' in refused(inside)
     progressive = bytearray(saved(photo(), 'JPEG', progressive=True))
