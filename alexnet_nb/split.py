@@ -60,6 +60,7 @@ def conv(
     padding = 0 if layer.pad=='ceil' else int(layer.pad)
     return nn.Conv2d(channels, out, layer.kernel, layer.stride, padding, groups=groups, **kw)
 
+# %% ../nbs/03_split.ipynb #cdab097d
 def _pad(x, n):
     "Zeros at the right and bottom; images are converted to what autocast will multiply while they are copied"
     *_,H,W = x.shape

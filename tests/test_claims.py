@@ -1,10 +1,11 @@
 "The tables and figures of claims: without cards, with a few pairs, with all; and that pages show what the cards say"
-import re, runpy
+import ast, re, runpy
 import pytest
 import invented
+from alexnet_nb.engine.core import Text
 from alexnet_nb.tools import claims
 from alexnet_nb.tools import commands
-from alexnet_nb.tools.cards import cite
+from alexnet_nb.tools.cards import Card, cite
 from alexnet_nb.tools.experiments import TRIALS, list_experiments
 from conftest import call, fine, text
 from test_repo import directives
@@ -57,12 +58,21 @@ def test_recompute(repo, tmp_path):
 def test_pages_show_what_the_cards_say(notebooks, repo, monkeypatch):
     "After a card has changed: python .ci/outputs.py --claims"
     pattern = runpy.run_path(str(repo/'.ci/outputs.py'))['CLAIMS']
+    monkeypatch.chdir(repo/'nbs')
     stale,seen = [],0
     for nb in notebooks:
         for cell in nb.cells:
             words = directives(cell) if cell.type=='code' else ['hide']
             if {'hide','export','exports'} & set(words) or not pattern.search(cell.source): continue
             call = '\n'.join(o for o in cell.source.splitlines() if not o.startswith('#|'))
+            if call.startswith('found = Card'): # a text that is made of cards
+                *before,last = ast.parse(call).body
+                names = dict(Card=Card, Text=Text)
+                exec(compile(ast.Module(before, []), nb.name, 'exec'), names)
+                said = eval(ast.unparse(last), names)._repr_markdown_()
+                if said!=text(cell.outputs[0]['data']['text/markdown']): stale.append(f'{nb.name}: {call.splitlines()[0]}')
+                seen += 1
+                continue
             if not re.fullmatch(r'(show|cite|tell|list)_\w+\(.*\)', call): continue
             shown = eval(call, vars(claims)|dict(list_experiments=list_experiments))
             if not hasattr(shown, '_repr_markdown_'): continue
