@@ -70,7 +70,8 @@ def test_pages_show_what_the_cards_say(notebooks, repo, monkeypatch):
                 names = dict(Card=Card, Text=Text)
                 exec(compile(ast.Module(before, []), nb.name, 'exec'), names)
                 said = eval(ast.unparse(last), names)._repr_markdown_()
-                if said!=text(cell.outputs[0]['data']['text/markdown']): stale.append(f'{nb.name}: {call.splitlines()[0]}')
+                kept = text(cell.outputs[0]['data']['text/markdown'])
+                if said!=kept: stale.append(f'{nb.name}: {call.splitlines()[0]}')
                 seen += 1
                 continue
             if not re.fullmatch(r'(show|cite|tell|list)_\w+\(.*\)', call): continue
