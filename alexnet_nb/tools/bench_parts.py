@@ -58,7 +58,9 @@ def _choose_norms(o, x, spatial):
         _norm_of_pytorch(x.detach()[:1])
         norms = {PEER:_norm_of_pytorch} | norms
         if o.compile and can_compile(o): norms['compiled '+PEER] = torch.compile(_norm_of_pytorch, dynamic=False)
-    except RuntimeError: pass # not made for this kind of numbers on this device (NotImplementedError in newer versions)
+    except RuntimeError as e: # in newer versions a NotImplementedError, which is one
+        if 'not implemented' not in str(e): raise
+        # PyTorch's own is not made for this kind of numbers on this device
     if spatial: norms['SpatialNorm'] = SpatialNorm()
     return norms
 
