@@ -753,8 +753,11 @@ def _say_figure1_time():
     seconds = 0
     for act,curves in card.spread['curves'].items():
         value = card.value[act]
+        reached = [(s,e) for s,e in zip(value['seconds'], value['epochs']) if e] # None: not the target
+        if not reached:
+            return 'not measured'
         epochs = sum(len(o['error']) for o in curves['runs'])+sum(map(len, curves['sweep'].values()))
-        seconds += epochs*sum(value['seconds'])/sum(value['epochs'])
+        seconds += epochs*sum(s for s,_ in reached)/sum(e for _,e in reached)
     return f'{seconds/60:.0f} minutes on {_say_cores([card.device])}'
 
 def _say_baselines_time():
