@@ -744,6 +744,7 @@ def _say_time(row):
     return (f"{wanted} of {epoch*row.base['epochs']/60:.0f} minutes on "
             f"{_say_cores(name for o in lines for name in o['machine'])}")
 
+# %% ../../nbs/tools/experiments.ipynb #c6c51c96
 def _say_figure1_time():
     "All epochs of the card, those of the sweep as well, at the seconds of an epoch that it has"
     file = find_cards()/'figure1.json'
