@@ -31,8 +31,9 @@ class Place:
     quick:bool     # Small networks and few steps, to see whether all of this works
     seconds:float  # That the piece should take
     start:float    # When it began
-    rows:str = ''  # Of the experiments, for `series`: names with commas between, or all
+    rows:str = ''  # Of the experiments, for `series`: names with commas between, all, pretrain or full
     jobs:int = 6   # Trainings at once
+    seeds:str = '' # With commas between; those of each row
 
     @property
     def width(self): return .125 if self.quick else 1.
@@ -789,48 +790,63 @@ def doctor(p):
 
 # --- Experiments
 
-def make_photographs(p):
-    "The pack of 100 classes of tiny-imagenet, from the archives in ALEXNET_NB_DATA or shared/data"
+def make_photographs(p, *names):
+    "A pack of the classes of some archives, which lie in ALEXNET_NB_DATA or shared/data"
     from alexnet_nb.data import prepare
     archives = Path(os.environ.get('ALEXNET_NB_DATA', root/'shared/data'))
-    parts,whole = p.tmp/'parts',p.tmp/'tiny-imagenet-100'
+    own = '-'.join(names)
+    parts,whole = p.tmp/f'{own}-parts',p.tmp/f'{own}-whole'
     parts.mkdir()
     whole.mkdir()
-    for name in ('tiny-imagenet-25', 'tiny-imagenet-75'):
+    for name in names:
         subprocess.run(['tar', '-xf', archives/f'{name}.tar.xz', '-C', parts], check=True)
         words = (parts/name/'words.txt').read_text(encoding='utf-8')
         with open(whole/'words.txt', 'a', encoding='utf-8') as f: f.write(words)
         for split in ('train', 'val'):
             (whole/split).mkdir(exist_ok=True)
             for o in (parts/name/split).iterdir(): (whole/split/o.name).symlink_to(o)
-    return prepare(whole, p.tmp/'tiny100', size=110).path
+    return str(prepare(whole, p.tmp/f'{own}-110', size=110).path)
+
+def probe_replay(told, pack, base):
+    "Whether a short training can be recorded and played back"
+    from alexnet_nb.train import train
+    if told['device']=='cpu': return False
+    run = Path(told['tmp'])/'probe'
+    try: train(pack, run, told['device'], replay=True, steps=150, say=print, **base)
+    except Exception: print(f'without replay:\n{traceback.format_exc(limit=-4)}', flush=True)
+    else: return True
+    return False
 
 def train_rows(words):
-    "Train for some rows of the experiments, in this process and others"
+    "Train for some rows of the experiments, in this process and others; or the full network"
     from alexnet_nb.data import Pack
-    from alexnet_nb.tools.experiments import choose_rows
+    from alexnet_nb.tools.experiments import EXPERIMENTS, choose_rows
     from alexnet_nb.tools.trials import run_rows
-    from alexnet_nb.train import train
     told = json.loads(words)
-    pack,rows,folder = Pack(told['pack']),choose_rows(told['rows']),Path(told['tmp'])/'trials'
-    small = dict(width=.125, size=56, epochs=1, batch_size=32, lr=.01, schedule='short', precision='fp32')
-    if told['quick']: rows = [replace(o, base=small, seeds=1) for o in rows]
-    replay = told['device']!='cpu'
-    if replay: # whole trainings have met no GPU with it before
-        try: train(pack, folder/'probe', told['device'], replay=True, steps=150, say=print, **rows[0].base)
-        except Exception:
-            print(f'without replay:\n{traceback.format_exc(limit=-4)}', flush=True)
-            replay = False
-    files = {o.name:Path(told['out'])/f'{o.name}.jsonl' for o in rows}
-    run_rows(rows, pack, folder, files, device=told['device'], say=partial(print, flush=True), jobs=told['jobs'],
-             replay=replay)
+    out,folder = Path(told['out']),Path(told['tmp'])/'trials'
+    if told['rows']=='full':
+        small = dict(width=.125, size=64, epochs=1) if told['quick'] else {}
+        EXPERIMENTS['full'].run(told['pack'], folder, out/'full.json', device=told['device'], **small)
+        return
+    pack,rows,first = Pack(told['pack']),choose_rows(told['rows']),told['first'] and Pack(told['first'])
+    seeds = [int(o) for o in told['seeds'].split(',')] if told['seeds'] else None
+    if told['quick']:
+        small = dict(width=.125, size=56, epochs=1, batch_size=32, lr=.01, schedule='short', precision='fp32')
+        rows,seeds = [replace(o, base=small) for o in rows],seeds or 1
+    replay = probe_replay(told, pack, rows[0].base) # whole trainings have met no GPU with it before
+    files = {o.name:out/f'{o.name}.jsonl' for o in rows}
+    run_rows(rows, pack, folder, files, seeds, device=told['device'], say=partial(print, flush=True),
+             jobs=told['jobs'], first=first, replay=replay)
 
 def series(p):
     "Trainings for rows of the experiments until the time is over: a line for each that is finished"
-    pack = p.small if p.quick else make_photographs(p)
+    small,large,first = 'tiny-imagenet-25', 'tiny-imagenet-75', ''
+    if p.quick: pack = first = str(p.small)
+    elif p.rows=='pretrain': pack,first = make_photographs(p, small),make_photographs(p, large)
+    else: pack = make_photographs(p, small, large)
     print(f'pack after {time.monotonic()-p.start:.0f} s', flush=True)
-    told = dict(rows=p.rows or 'all', pack=str(pack), tmp=str(p.tmp), out=str(p.out), device=p.device, jobs=p.jobs,
-                quick=p.quick)
+    told = dict(rows=p.rows or 'all', seeds=p.seeds, pack=pack, first=first, tmp=str(p.tmp), out=str(p.out),
+                device=p.device, jobs=p.jobs, quick=p.quick)
     code = 'import sys; from tests.gpu import train_rows; train_rows(sys.argv[1])'
     process = subprocess.Popen([sys.executable, '-c', code, json.dumps(told)], cwd=root)
     code = 'the time is over'
@@ -838,7 +854,7 @@ def series(p):
     except subprocess.TimeoutExpired: process.kill() # the trainings see that it is gone, and end
     lines = sum(len(o.read_text(encoding='utf-8').splitlines()) for o in p.out.glob('*.jsonl'))
     print(f'{lines} lines, with those that several rows share', flush=True)
-    assert lines and code in (0, 'the time is over'), code
+    assert p.rows=='full' or lines and code in (0, 'the time is over'), code
     return f'{lines} lines; {code or "all trained"}'
 
 # --- All of it
@@ -856,9 +872,9 @@ def run_piece(name, out, tmp, device, quick, seconds, **kw):
 
 class Started:
     "A piece in a process of its own"
-    def __init__(self, name, out, tmp, device, quick, seconds, rows, jobs):
+    def __init__(self, name, out, tmp, device, quick, seconds, more):
         words = [sys.executable, '-m', 'tests.gpu', '--piece', name, '--out', out, '--tmp', tmp, '--device', device,
-                 '--seconds', seconds, '--rows', rows, '--jobs', jobs]
+                 '--seconds', seconds, '--rows', more.rows, '--jobs', more.jobs, '--seeds', more.seeds]
         self.name,self.begin = name,time.monotonic()
         self.said = tempfile.TemporaryFile()
         env = {**os.environ, 'PYTHONPATH':os.pathsep.join([str(root), os.environ.get('PYTHONPATH', '')]),
@@ -905,14 +921,16 @@ def main():
     cli.add_argument('--device', default='cuda')
     cli.add_argument('--quick', action='store_true')
     cli.add_argument('--tar', action='store_true')
-    cli.add_argument('--rows', default='all', help='of the experiments, for the piece series')
+    cli.add_argument('--rows', default='all', help='of the experiments, for the piece series; pretrain and full alone')
     cli.add_argument('--jobs', type=int, default=6, help='trainings at once, for the piece series')
+    cli.add_argument('--seeds', default='', help='for the piece series, with commas between; those of each row')
     cli.add_argument('--piece', help=argparse.SUPPRESS)
     cli.add_argument('--tmp', help=argparse.SUPPRESS)
     cli.add_argument('--seconds', type=float, help=argparse.SUPPRESS)
     a = cli.parse_args()
     if a.piece:
-        print(run_piece(a.piece, a.out, a.tmp, a.device, a.quick, a.seconds, rows=a.rows, jobs=a.jobs))
+        print(run_piece(a.piece, a.out, a.tmp, a.device, a.quick, a.seconds, rows=a.rows, jobs=a.jobs,
+                        seeds=a.seeds))
         return 0
     wanted = a.only.split(',') if a.only else [o for o in PIECES if o!='series']
     unknown = set(wanted)-set(PIECES)
@@ -936,7 +954,7 @@ def main():
         pieces = []
         for name in SIDE_BY_SIDE:
             if name not in together: continue
-            piece = Started(name, cards, tmp, a.device, a.quick, limit-10, a.rows, a.jobs)
+            piece = Started(name, cards, tmp, a.device, a.quick, limit-10, a)
             if one_by_one: done(piece, piece.wait(limit))
             else: pieces.append(piece)
         until = time.monotonic()+limit
@@ -953,7 +971,7 @@ def main():
                 tell(f'{name}: left out, the time is over')
                 continue
             share = left*WEIGHTS[name]/sum(WEIGHTS[o] for o in alone[i:])
-            piece = Started(name, cards, tmp, a.device, a.quick, share, a.rows, a.jobs)
+            piece = Started(name, cards, tmp, a.device, a.quick, share, a)
             done(piece, piece.wait(min(left, share*1.2+15)))
     tell(f"failed: {', '.join(bad)}" if bad else 'all is well')
     return int(bool(bad))

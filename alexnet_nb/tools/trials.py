@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['METRICS', 'Comparison', 'Trials', 'measure_saturation', 'Curves', 'Origin', 'Trial', 'Average', 'read_trials',
            'predict_ten', 'read_ten_views', 'measure_network', 'unpack_right', 'share_of_class', 'measure_training',
-           'read_origin', 'note_origin', 'run_trial', 'choose_lines', 'list_tasks', 'average_trials', 'describe_line',
-           'Series', 'average_missing', 'work', 'Worker', 'run_at_once', 'choose_jobs', 'run_rows', 'run_series',
-           'Difference', 'compare_pairs', 'resample', 'compute_card', 'list_differences_found', 'show_losses',
-           'find_lines', 'check_series', 'measure_series', 'describe_series']
+           'read_origin', 'note_origin', 'run_trial', 'choose_lines', 'list_seeds', 'list_tasks', 'average_trials',
+           'describe_line', 'Series', 'average_missing', 'work', 'Worker', 'run_at_once', 'choose_jobs', 'run_rows',
+           'run_series', 'Difference', 'compare_pairs', 'resample', 'compute_card', 'list_differences_found',
+           'show_losses', 'find_lines', 'check_series', 'measure_series', 'describe_series']
 
 # %% ../../nbs/tools/trials.ipynb #b3a3711e
 import json, math, os, signal, statistics, subprocess, sys, tempfile, threading, time
@@ -414,16 +414,23 @@ def choose_lines(
     def is_best(seed, of): return of==max(sorted(o for s,o in count if s==seed), key=lambda o: count[seed, o])
     return {k[:2]:line for k,line in found.items() if (k[2]==kind if kind else is_best(*k[1:]))}
 
+def list_seeds(
+    row:Trials,               # A claim
+    seeds:int|list|None=None, # How many, from 0, or which; those of the claim
+)->list:
+    "The seeds of its trainings"
+    return list(range(seeds or row.seeds)) if seeds is None or isinstance(seeds, int) else seeds
+
 def list_tasks(
-    rows:list,           # Claims
-    seeds:int|None=None, # How many, from 0; those of each claim
-    only:list|None=None, # Names of variants; all
-)->dict:                 # {(variant, seed): claims that need it}, in the order in which they are run
+    rows:list,                # Claims
+    seeds:int|list|None=None, # How many, from 0, or which; those of each claim
+    only:list|None=None,      # Names of variants; all
+)->dict:                      # {(variant, seed): claims that need it}, in the order in which they are run
     "The trainings of some claims, each once"
     found = {}
-    for seed in range(seeds or max(o.seeds for o in rows)):
+    for seed in dict.fromkeys(o for row in rows for o in list_seeds(row, seeds)):
         for row in rows:
-            if seed<(seeds or row.seeds):
+            if seed in list_seeds(row, seeds):
                 for variant in only or row.variants:
                     found.setdefault((variant, seed), []).append(row)
     return found
@@ -486,13 +493,13 @@ def describe_line(
 class Series:
     "The lines of some claims"
     def __init__(self,
-        rows:list,           # Claims
-        pack:Pack,           # The data
-        folder:Path,         # Where the folders of the runs are
-        files:dict,          # By the name of a claim: where its lines are
-        seeds:int|None=None, # How many, from 0; those of each claim
-        only:list|None=None, # Names of variants; all
-        device='cpu',        # Where to compute
+        rows:list,                # Claims
+        pack:Pack,                # The data
+        folder:Path,              # Where the folders of the runs are
+        files:dict,               # By the name of a claim: where its lines are
+        seeds:int|list|None=None, # How many, from 0, or which; those of each claim
+        only:list|None=None,      # Names of variants; all
+        device='cpu',             # Where to compute
     ):
         self.pack = pack
         self.folder = Path(folder)
@@ -546,7 +553,7 @@ def average_missing(
     "Compute the means whose networks are all there"
     for key in series.means:
         for row in series.find_missing(key):
-            members = _list_members(row, *key, series.seeds or row.seeds)
+            members = _list_members(row, *key, series.seeds if isinstance(series.seeds, int) else row.seeds)
             found = series.choose(row, series.files[row.name])
             if not members or not all(o in found for o in members):
                 continue
@@ -685,18 +692,18 @@ def choose_jobs(
 
 # %% ../../nbs/tools/trials.ipynb #5f926276
 def run_rows(
-    rows:list,            # Claims
-    pack:Pack,            # The data
-    folder:Path,          # Where the folders of the runs are
-    files:dict,           # By the name of a claim: where a line for each finished trial is added
-    seeds:int|None=None,  # How many, from 0; those of each claim
-    only:list|None=None,  # Names of variants; all
-    device='cpu',         # Where to compute
-    say=tqdm.write,       # Where lines about the progress go
-    jobs:int=1,           # Trials at once
-    first:Pack|None=None, # The data of first trainings
-    replay:bool=False,    # On a GPU, record a step and play it back
-):                        # Raises `Refusal` in the end if some have failed
+    rows:list,                # Claims
+    pack:Pack,                # The data
+    folder:Path,              # Where the folders of the runs are
+    files:dict,               # By the name of a claim: where a line for each finished trial is added
+    seeds:int|list|None=None, # How many, from 0, or which; those of each claim
+    only:list|None=None,      # Names of variants; all
+    device='cpu',             # Where to compute
+    say=tqdm.write,           # Where lines about the progress go
+    jobs:int=1,               # Trials at once
+    first:Pack|None=None,     # The data of first trainings
+    replay:bool=False,        # On a GPU, record a step and play it back
+):                            # Raises `Refusal` in the end if some have failed
     "Run the trials that have no line yet"
     series = Series(rows, pack, folder, files, seeds, only, device)
     failed = []
