@@ -826,6 +826,7 @@ def train_rows(words):
     out,folder = Path(told['out']),Path(told['tmp'])/'trials'
     if told['rows']=='full':
         small = dict(width=.125, size=64, epochs=1) if told['quick'] else {}
+        sys.argv = ['alexnet_reproduce', 'full', told['pack']] # which is what the card says
         EXPERIMENTS['full'].run(told['pack'], folder, out/'full.json', device=told['device'], **small)
         return
     pack,rows,first = Pack(told['pack']),choose_rows(told['rows']),told['first'] and Pack(told['first'])

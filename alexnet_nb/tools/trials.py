@@ -313,8 +313,9 @@ def read_origin(
     return read_json(path, Origin)
 
 def note_origin(
-    run:Run, # A training that is about to begin, or to go on
-):           # Raises `Refusal`
+    run:Run,      # A training that is about to begin, or to go on
+    device='cpu', # Where it computes
+):                # Raises `Refusal`
     "Add this code and this machine to origin.json"
     file = run.path/'origin.json'
     origin = dict(commit=[], machine=[], versions=[])
@@ -322,7 +323,7 @@ def note_origin(
         origin = read_origin(file)
     elif run.last.exists():
         origin = dict(commit=['unknown'], machine=['unknown'], versions=[])
-    here = dict(commit=commit_name(), machine=device_name(), versions=versions())
+    here = dict(commit=commit_name(), machine=device_name(device), versions=versions())
     for k,value in here.items():
         if value not in origin[k]:
             origin[k].append(value)
@@ -363,11 +364,12 @@ def run_trial(
     more = dict(say=say, wait=True, replay=replay)
     if variant in row.start:
         before = {**row.base, **row.start[variant], 'seed':seed}
-        choices['init_from'] = train(first, folder/f'{variant}-first-{seed}', str(device), **more, **before).path
+        donor = next(k for k,o in row.start.items() if o==row.start[variant]) # variants that begin alike share a run
+        choices['init_from'] = train(first, folder/f'{donor}-first-{seed}', str(device), **more, **before).path
     cfg = settings(pack, gpu=torch.device(device).type=='cuda', **choices)
     run = Run(folder/f'{variant}-{seed}', cfg)
     if not run.done:
-        note_origin(run)
+        note_origin(run, device)
     run = train(pack, run.path, str(device), **more, **choices)
     model = load_weights(run.path)
     images = pack.counts['train']
@@ -572,7 +574,7 @@ def _describe_task(row, key, **more):
     "A trial as a line of JSON, for another process"
     variant = key[0]
     def write(choices): return {k:_as_written(v) for k,v in choices.items()}
-    start = {variant:write(row.start[variant])} if variant in row.start else {}
+    start = {k:write(o) for k,o in row.start.items()}
     told = dict(name=row.name, variants={variant:write(row.variants[variant])}, start=start, base=write(row.base))
     return json.dumps(dict(row=told, key=key, **more))
 
