@@ -644,7 +644,8 @@ def compute_baselines(
     if len(shas)>1:
         raise Refusal('baselines: the lines are of several packs; give PACK to choose one')
     found = {o['variant']:o for o in reversed(lines)} # the first of a name
-    own = [o for o in networks if o['variant']=='base' and o['settings']['pack_sha256'] in shas]
+    fit = [o for o in networks if o['variant']=='base' and o['settings']['pack_sha256'] in shas]
+    own = list({o['seed']:o for o in reversed(fit)}.values())[::-1] # of each seed the first
     variants,spread = {},{}
     for name in sorted(found, key=list(SYSTEMS).index):
         line = found[name]

@@ -27,7 +27,8 @@ WORDS = dict(base='network of 2012', relu='ReLU', no_lrn='no normalization', lrn
              no_conv4='without conv4', two='mean of two', three='mean of three', five='mean of five',
              seven='mean of seven', plain='plain network', scratch='network with conv6 from scratch',
              fisher='SIFT and Fisher vectors', sparse_coding='sparse coding',
-             pretrained='conv6, first on other classes') # Names of variants for readers
+             pretrained='conv6, first on other classes',
+             pretrained_fast='conv6, first on other classes, at the full rate') # Names of variants for readers
 
 # %% ../../nbs/tools/claims.ipynb #709f59c0
 @dataclass(frozen=True)
@@ -331,8 +332,11 @@ def _say_small(row, folder):
     said = _say_errors(means, _TEN_OR_ONE[0]) or _say_errors(means, _TEN_OR_ONE[1])
     if said is None:
         return f'not yet: alexnet_reproduce {name}'
-    runs = means.get('runs')
-    return f"{said} ({runs} {'run' if runs==1 else 'runs'})" if runs else said
+    notes = [f"{means['runs']} {'run' if means['runs']==1 else 'runs'}"] if 'runs' in means else []
+    plain = _say_errors(card.value['variants'].get('plain'), _TEN_OR_ONE[0])
+    if plain: # of other classes than the rows above
+        notes.append(f"of {TRIALS[name].needs.partition(',')[0]}, where one plain network has {plain}")
+    return f"{said} ({'; '.join(notes)})" if notes else said
 
 def _say_logged(run):
     "Errors with ten views that the log reports"

@@ -733,18 +733,26 @@ def _say_cores(machines):
     threads = sorted({o for name in machines for o in re.findall(r'(\d+) threads', name)})
     return f"{' or '.join(threads)} {'core' if threads==['1'] else 'cores'}"
 
+def _say_minutes(seconds):
+    minutes = max(1, round(seconds/60))
+    return f"{minutes} {'minute' if minutes==1 else 'minutes'}"
+
 def _say_time(row):
     "How long the trainings of a claim take: the median of those that are here; in the small world, for whichever claim"
     wanted = f'{len(row.trained)*row.seeds} trainings'
     if row.start:
-        wanted += f' and {len(row.start)*row.seeds} before them'
+        wanted += f' and {len(set(map(row.donor, row.start)))*row.seeds} before them'
     alike = [o for o in TRIALS.values() if o.needs==row.needs] if row.needs==_small else [row]
     lines = {k:line for own in alike for k,line in _read_finished(own).items() if line['seconds']}.values()
-    if not lines:
-        return wanted
-    epoch = statistics.median(o['seconds']/o['settings']['epochs'] for o in lines)
-    return (f"{wanted} of {epoch*row.base['epochs']/60:.0f} minutes on "
-            f"{_say_cores(name for o in lines for name in o['machine'])}")
+    ways = []
+    for kind in ('cpu', 'cuda'):
+        own = [o for o in lines if o.get('device', 'cpu')==kind]
+        machines = [name for o in own for name in o['machine']]
+        if own:
+            epoch = statistics.median(o['seconds']/o['settings']['epochs'] for o in own)
+            where = _say_cores(machines) if kind=='cpu' else f"{'; '.join(sorted(set(machines)))}, several at once"
+            ways.append(f"{_say_minutes(epoch*row.base['epochs'])} on {where}")
+    return f"{wanted} of {', or '.join(ways)}" if ways else wanted
 
 # %% ../../nbs/tools/experiments.ipynb #c6c51c96
 def _say_figure1_time():
@@ -771,6 +779,12 @@ def _say_baselines_time():
     lines = read_baselines(file)
     cores = _say_cores(o for line in lines for o in line['machine'])
     return f"{sum(o['seconds'] for o in lines)/60:.0f} minutes on {cores}"
+
+def _say_full_time():
+    "That of the card"
+    file = find_cards()/'full.json'
+    card = Card.load(file) if file.exists() else None
+    return f'{_say_minutes(card.wall_s)} on {card.device}, beside others' if card and card.wall_s else 'not measured'
 
 # %% ../../nbs/tools/experiments.ipynb #eb68d2bd
 def _make_experiment(row, measure=measure_series, more=()):
@@ -812,7 +826,7 @@ EXPERIMENTS['baselines'] = Experiment(
     _read_options(measure_baselines), partial(_count_cards, 'baselines'), COMPARISONS)
 EXPERIMENTS['full'] = Experiment(
     'full', '–', 'The network of 2012 in its full width, once', {'code2012':SPECS['code2012']},
-    'the pack of 100 classes', lambda: 'not measured', check_full, measure_full, describe_full,
+    'the pack of 100 classes', _say_full_time, check_full, measure_full, describe_full,
     _read_options(measure_full), partial(_count_cards, 'full'))
 
 # %% ../../nbs/tools/experiments.ipynb #029f4c8a

@@ -7,8 +7,8 @@ __all__ = ['METRICS', 'Comparison', 'Trials', 'measure_saturation', 'Curves', 'O
            'predict_ten', 'read_ten_views', 'measure_network', 'unpack_right', 'share_of_class', 'measure_training',
            'read_origin', 'note_origin', 'run_trial', 'choose_lines', 'list_seeds', 'list_tasks', 'average_trials',
            'describe_line', 'Series', 'average_missing', 'work', 'Worker', 'run_at_once', 'choose_jobs', 'run_rows',
-           'run_series', 'Difference', 'compare_pairs', 'resample', 'compute_card', 'list_differences_found',
-           'show_losses', 'find_lines', 'check_series', 'measure_series', 'describe_series']
+           'run_series', 'Difference', 'compare_pairs', 'resample', 'compare_shares', 'compute_card',
+           'list_differences_found', 'show_losses', 'find_lines', 'check_series', 'measure_series', 'describe_series']
 
 # %% ../../nbs/tools/trials.ipynb #b3a3711e
 import json, math, os, signal, statistics, subprocess, sys, tempfile, threading, time
@@ -102,6 +102,10 @@ class Trials:
     def trained(self):
         "Names of the variants that are trainings, not means of them"
         return [o for o in self.variants if o not in self.means]
+
+    def donor(self, variant): # Variants that begin alike share their first training
+        "The first of the variants that begin as this one does"
+        return next(k for k,o in self.start.items() if o==self.start[variant])
 
     def choices(self, variant): # Arguments of `settings`, without the seed
         return {**self.base, **self.variants[variant]}
@@ -364,8 +368,8 @@ def run_trial(
     more = dict(say=say, wait=True, replay=replay)
     if variant in row.start:
         before = {**row.base, **row.start[variant], 'seed':seed}
-        donor = next(k for k,o in row.start.items() if o==row.start[variant]) # variants that begin alike share a run
-        choices['init_from'] = train(first, folder/f'{donor}-first-{seed}', str(device), **more, **before).path
+        start = folder/f'{row.donor(variant)}-first-{seed}'
+        choices['init_from'] = train(first, start, str(device), **more, **before).path
     cfg = settings(pack, gpu=torch.device(device).type=='cuda', **choices)
     run = Run(folder/f'{variant}-{seed}', cfg)
     if not run.done:
@@ -814,6 +818,22 @@ def resample(
     low,high = np.quantile(100*means.astype(float), (.025,.975))
     return float(low), float(high)
 
+# %% ../../nbs/tools/trials.ipynb #4004c6d8
+def compare_shares(
+    values:list, # Of the variant: 100 for each run that has the property, 0 for the others
+    others:list, # Of what it is compared with, as many
+    effect:int,  # What is claimed: -1 or 1
+)->Difference:
+    "Difference of two shares in percent, with an interval and a verdict"
+    from scipy.stats import binomtest # takes a second to import
+    n = len(values)
+    p,q = statistics.fmean(values),statistics.fmean(others)
+    ends = [binomtest(round(o*n/100), n).proportion_ci(method='wilson') for o in (p, q)]
+    (p_low,p_high),(q_low,q_high) = [(100*o.low, 100*o.high) for o in ends]
+    low,high = p-q-math.hypot(p-p_low, q_high-q),p-q+math.hypot(p_high-p, q-q_low)
+    verdict = 'undecided' if low<=0<=high else 'confirmed' if (p-q)*effect>0 else 'contradicted'
+    return Difference(p-q, low, high, n, None, verdict)
+
 # %% ../../nbs/tools/trials.ipynb #7cebe921
 def _join(lists): # Of texts, in the order in which they first appear
     return '; '.join(dict.fromkeys(o for some in lists for o in some))
@@ -830,7 +850,8 @@ def _compute_difference(c, found):
     if not seeds:
         return None
     than = c.than or c.metric
-    r = asdict(compare_pairs([METRICS[c.metric](o) for o in ours], [METRICS[than](o) for o in others], c.effect))
+    compare = compare_shares if c.metric.startswith('share of') else compare_pairs
+    r = asdict(compare([METRICS[c.metric](o) for o in ours], [METRICS[than](o) for o in others], c.effect))
     if c.metric==than=='top-1, ten views':
         right = [np.stack([unpack_right(o) for o in some]) for some in (ours, others)]
         r['images_low'],r['images_high'] = resample(*right)
@@ -878,7 +899,7 @@ def list_differences_found(
     rows = []
     for o in card.value['differences'].values():
         verdict = o['verdict']
-        if verdict=='undecided' and o['low'] is not None:
+        if verdict=='undecided' and o['sd'] is not None:
             verdict += f"; {o['decides'] or 'over 1000'} seeds would decide"
         rows.append({'difference':f"{o['variant']} - {o['against']}", 'of':_name_metric(o['metric'], o['than']),
                      'printed':o['printed'], 'logged 2012':o['logged'], 'ours':f"{o['mean']:+.2f}",
