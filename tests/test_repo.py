@@ -168,13 +168,13 @@ def test_names_become_links(repo):
 
 def test_no_data_in_git(repo):
     """Only tests/fixtures/ holds packs and weights, made of a few drawn pictures, and it stays small. card.png is the
-    site's; explain/try_it has a small network and drawn pictures for a page, and a card the kernels of a network"""
+    site's; explain/try_it has a small network and drawn pictures for a page, and a card the kernels and the curve of a network"""
     if not (repo/'.git').exists(): pytest.skip('not a git checkout')
     names = fine(run('git', 'ls-files', '-co', '--exclude-standard', cwd=repo)).stdout.splitlines()
     kinds = '.jpg .jpeg .png .npy .npz .bin .pt .pth .safetensors .onnx .tar .zip .gz .xz .parquet'.split()
     files = [repo/o for o in names if (repo/o).is_file()]
     drawn = [o for o in files if o.is_relative_to(repo/'tests'/'fixtures')]
-    own = repo/'nbs'/'card.png', repo/'nbs'/'cards'/'full_filters.png'
+    own = repo/'nbs'/'card.png', *(repo/'nbs'/'cards'/f'full_{o}.png' for o in ('curve', 'filters'))
     shown = [o for o in files if o in own or o.is_relative_to(repo/'nbs'/'explain'/'try_it')]
     others = [o for o in files if o not in drawn+shown]
     bad = [o.name for o in others if o.suffix.lower() in kinds or o.stat().st_size>2_000_000]
