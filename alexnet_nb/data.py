@@ -286,8 +286,11 @@ class Loader:
         return x, y.pin_memory() if self.pin else y
 
     def __iter__(self)->Iterator[tuple]:
-        with ThreadPoolExecutor(self.workers) as pool:
+        pool = ThreadPoolExecutor(self.workers)
+        try:
             yield from map_ahead(pool, self.read, self.batches()[self.start:], self.workers)
+        finally: # not by `with`, which waits for the threads: what nobody reads to its end may be closed at any moment
+            pool.shutdown(wait=False, cancel_futures=True)
 
 # %% ../nbs/01_data.ipynb #1bd1416f
 def stream_batches(

@@ -1,5 +1,5 @@
 "Data as it comes: archives, odd files, kills, memory. What needs no process of its own runs in this one."
-import io, itertools, json, os, pickle, random, shutil, signal, sys, tarfile, time
+import io, itertools, json, os, pickle, random, shutil, signal, sys, tarfile, threading, time
 from pathlib import Path
 
 import numpy as np, pytest
@@ -19,6 +19,28 @@ from archives import cifar, fake, meta_mat, put, synsets, tar
 from malformed import files, orientation, photo, saved, ycck
 
 wnids = list(ilsvrc_words())
+
+def test_close_waits_for_nobody(tmp_path, monkeypatch):
+    "What is left unread is closed whenever the garbage is collected, perhaps while a thread starts: it must not join one"
+    folder = tmp_path/'pictures'
+    for split,name,i in itertools.product(('train', 'val'), 'ab', range(4)):
+        (folder/split/name).mkdir(parents=True, exist_ok=True)
+        draw(i, np.random.default_rng(i)).convert('RGB').resize((40,40)).save(folder/split/name/f'{i}.png')
+    loader = Loader(prepare(folder, tmp_path/'pack', size=32), bs=1)
+    go,read = threading.Event(),loader.read
+    calls = itertools.count()
+    def slow_after_the_first(idx):
+        if next(calls): go.wait(60)
+        return read(idx)
+    monkeypatch.setattr(loader, 'read', slow_after_the_first)
+    batches = iter(loader)
+    next(batches)
+    closing = threading.Thread(target=batches.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    waited = closing.is_alive()
+    go.set()
+    assert not waited
 
 def pictures(folder=None):
     "A function that returns another JPEG at each call: real photographs if there are any, else drawn ones"

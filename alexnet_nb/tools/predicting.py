@@ -107,11 +107,11 @@ def decode_ahead(
     drawn:bool, # Small pictures, too?
 ):              # Yields for each file its name, the square, the small picture, and why there is neither
     "Squares of some pictures, in their order; threads are a few pages ahead"
-    with ThreadPoolExecutor(core_count()) as pool:
-        try:
-            yield from map_ahead(pool, lambda o: (o, *_shrink_file(o, side, drawn)), files, 2*PAGE)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ThreadPoolExecutor(core_count())
+    try:
+        yield from map_ahead(pool, lambda o: (o, *_shrink_file(o, side, drawn)), files, 2*PAGE)
+    finally: # does not wait, as in `Loader`
+        pool.shutdown(wait=False, cancel_futures=True)
 
 # %% ../../nbs/tools/predicting.ipynb #821b8859
 def predict_files(
