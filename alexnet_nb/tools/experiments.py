@@ -40,7 +40,7 @@ from .baselines import describe_baselines, measure_baselines, read_baselines
 from .cards import Card, command_line, device_name, find_cards
 from .trials import Comparison, Trials, check_series, choose_lines, describe_series, find_lines
 from .trials import choose_jobs, measure_network, measure_series, measure_training
-from .trials import read_ten_views, read_trials, run_rows
+from .trials import read_kind, read_ten_views, read_trials, run_rows
 from ..train import SGD2012, settings, train
 
 # %% ../../nbs/tools/experiments.ipynb #3b7d1ee8
@@ -746,7 +746,7 @@ def _say_time(row):
     lines = {k:line for own in alike for k,line in _read_finished(own).items() if line['seconds']}.values()
     ways = []
     for kind in ('cpu', 'cuda'):
-        own = [o for o in lines if o.get('device', 'cpu')==kind]
+        own = [o for o in lines if read_kind(o)==kind]
         machines = [name for o in own for name in o['machine']]
         if own:
             epoch = statistics.median(o['seconds']/o['settings']['epochs'] for o in own)
@@ -769,7 +769,7 @@ def _say_figure1_time():
             return 'not measured'
         epochs = sum(len(o['error']) for o in curves['runs'])+sum(map(len, curves['sweep'].values()))
         seconds += epochs*sum(s for s,_ in reached)/sum(e for _,e in reached)
-    return f'{seconds/60:.0f} minutes on {_say_cores([card.device])}'
+    return f'{_say_minutes(seconds)} on {_say_cores([card.device])}'
 
 def _say_baselines_time():
     "The sum of the systems whose lines are here"
@@ -778,13 +778,13 @@ def _say_baselines_time():
         return 'not measured'
     lines = read_baselines(file)
     cores = _say_cores(o for line in lines for o in line['machine'])
-    return f"{sum(o['seconds'] for o in lines)/60:.0f} minutes on {cores}"
+    return f"{_say_minutes(sum(o['seconds'] for o in lines))} on {cores}"
 
 def _say_full_time():
     "That of the card"
     file = find_cards()/'full.json'
     card = Card.load(file) if file.exists() else None
-    return f'{_say_minutes(card.wall_s)} on {card.device}, beside others' if card and card.wall_s else 'not measured'
+    return f'{_say_minutes(card.wall_s)} on {card.device}' if card and card.wall_s else 'not measured'
 
 # %% ../../nbs/tools/experiments.ipynb #eb68d2bd
 def _make_experiment(row, measure=measure_series, more=()):

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['METRICS', 'Comparison', 'Trials', 'measure_saturation', 'Curves', 'Origin', 'Trial', 'Average', 'read_trials',
            'predict_ten', 'read_ten_views', 'measure_network', 'unpack_right', 'share_of_class', 'measure_training',
-           'read_origin', 'note_origin', 'run_trial', 'choose_lines', 'list_seeds', 'list_tasks', 'average_trials',
-           'describe_line', 'Series', 'average_missing', 'work', 'Worker', 'run_at_once', 'choose_jobs', 'run_rows',
-           'run_series', 'Difference', 'compare_pairs', 'resample', 'compare_shares', 'compute_card',
-           'list_differences_found', 'show_losses', 'find_lines', 'check_series', 'measure_series', 'describe_series']
+           'read_origin', 'note_origin', 'run_trial', 'read_kind', 'choose_lines', 'list_seeds', 'list_tasks',
+           'average_trials', 'describe_line', 'Series', 'average_missing', 'work', 'Worker', 'run_at_once',
+           'choose_jobs', 'run_rows', 'run_series', 'Difference', 'compare_pairs', 'resample', 'compare_shares',
+           'compute_card', 'list_differences_found', 'show_losses', 'find_lines', 'check_series', 'measure_series',
+           'describe_series']
 
 # %% ../../nbs/tools/trials.ipynb #b3a3711e
 import json, math, os, signal, statistics, subprocess, sys, tempfile, threading, time
@@ -389,7 +390,11 @@ def _as_written(value):
     "A setting as config.json has it"
     return write_spec(value) if isinstance(value, Spec) else value
 
-def _read_kind(line): return line.get('device', 'cpu').partition(':')[0]
+def read_kind(
+    line:dict, # A `Trial` or an `Average`
+)->str:        # cpu or cuda
+    "The kind of processor that it was computed on"
+    return line.get('device', 'cpu').partition(':')[0]
 
 def _find_fitting(row, lines, pack_sha256):
     "The lines that were made with the settings of a claim: {(variant, seed, kind of processor): line}"
@@ -400,7 +405,7 @@ def _find_fitting(row, lines, pack_sha256):
         fits = wanted is not None and all(cfg.get(k)==_as_written(v) for k,v in wanted.items())
         fits = fits and (line['variant'] in row.means or all(o in line for o in row.adds))
         if fits and pack_sha256 in ('', cfg['pack_sha256']):
-            found.setdefault((line['variant'], line['seed'], _read_kind(line)), line)
+            found.setdefault((line['variant'], line['seed'], read_kind(line)), line)
     return found
 
 def choose_lines(
@@ -483,7 +488,7 @@ def average_trials(
             every.append(o)
     return dict(variant=variant, seed=seed, members=[(o['variant'], o['seed']) for o in lines],
                 settings=lines[0]['settings'], **_average_scores(_score(total/len(lines), y, '_ten')), seconds=0.,
-                date=today(), device=_read_kind(lines[0]), **origin, versions=every)
+                date=today(), device=read_kind(lines[0]), **origin, versions=every)
 
 # %% ../../nbs/tools/trials.ipynb #6f2d7f82
 def _holds_trials(file): return '"top1_ten"' in read_text(file).partition('\n')[0] # not lines of something else
