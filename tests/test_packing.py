@@ -1,13 +1,17 @@
 "Preparations that are interrupted, damaged, in the way of each other; folders of others; file systems that lack something"
-import errno, io, itertools, json, os, random, shutil, tarfile
+import errno, io, itertools, json, os, random, shutil, tarfile, threading, time
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np, pytest
 from PIL import Image
 
+from alexnet_nb import data
 from alexnet_nb.data import Pack, prepare
-from alexnet_nb.engine import packing
+from alexnet_nb.engine import locks, packing
+from alexnet_nb.engine.building import building
 from alexnet_nb.engine.core import Refusal
+from alexnet_nb.engine.locks import FolderLock, lock_folder
 from alexnet_nb.engine.packing import FileWriter
 from alexnet_nb.engine.demo import demo
 from alexnet_nb.engine.lists import Source, ilsvrc_words
@@ -372,13 +376,53 @@ def test_unreadable_source(src, tmp_path, small_steps, monkeypatch):
 
 # --- Two at once
 
-def test_wait(src, tmp_path, small_steps):
+def test_wait(src, tmp_path, small_steps, monkeypatch):
     "The second of two waits, and finds the pack of the first"
-    from multiprocessing.pool import ThreadPool
-    with ThreadPool(2) as pool:
-        a,b = [pool.apply_async(prepare, (src/'folders', tmp_path/'p'), dict(how, wait=True)) for _ in range(2)]
-        assert a.get(60).sha256==b.get(60).sha256
+    second,has_asked = threading.current_thread(),threading.Event()
+    acquire,write = FolderLock.acquire,data._write_meta
+    def acquiring(self, wait=False):
+        mine = acquire(self, wait)
+        if threading.current_thread() is second: has_asked.set()
+        return mine
+    monkeypatch.setattr(FolderLock, 'acquire', acquiring)
+    monkeypatch.setattr(data, '_write_meta', lambda *args: has_asked.wait(60) and write(*args)) # the first goes on now
+    with ThreadPool(1) as pool:
+        first = pool.apply_async(prepare, (src/'folders', tmp_path/'p'), dict(how, wait=True))
+        while not (tmp_path/'p.partial/lock').exists(): time.sleep(.001)
+        b = prepare(src/'folders', tmp_path/'p', **how, wait=True)
+        assert first.get(60).sha256==b.sha256
     assert os.listdir(tmp_path)==['p']
+
+def test_folder_goes(tmp_path, monkeypatch):
+    "A folder is removed just before a lock is made in it: it is made again; if it goes each time, that is said"
+    make = locks._make_lock
+    def making(path, program):
+        if next(left)>0: path.parent.rmdir()
+        return make(path, program)
+    monkeypatch.setattr(locks, '_make_lock', making)
+    left = iter(range(3, -9, -1))
+    with lock_folder(tmp_path/'p', 'maker'): assert os.listdir(tmp_path/'p')==['lock']
+    left = itertools.count(1)
+    assert 'cannot be written' in refusal(lock_folder(tmp_path/'q', 'maker').__enter__)
+
+def test_crowd(tmp_path):
+    "Many make the same folder at once, and some of them fail: one makes it, the others learn why they do not"
+    def fill(seed):
+        rng = random.Random(seed)
+        time.sleep(rng.random()*.006)
+        try:
+            with building(tmp_path/'p', dict(files=''), 'maker', 'file', print) as site:
+                (site.pack/'file').touch()
+                if rng.random()<.3: raise Refusal('bad input')
+                return 'made'
+        except Refusal as e: return str(e)
+    said = 'made', 'bad input', 'another maker is at work', 'exists already'
+    with ThreadPool(4) as pool:
+        for n in range(60):
+            found = pool.map(fill, range(4*n, 4*n+4))
+            assert all(any(o in line for o in said) for line in found), found
+            assert found.count('made')<2 and os.listdir(tmp_path)==['p']*('made' in found), found
+            if 'made' in found: shutil.rmtree(tmp_path/'p')
 
 # --- The same bytes
 

@@ -6,7 +6,7 @@
 __all__ = ['describe_files', 'Begun', 'read_begun', 'Place', 'Kept', 'read_kept', 'Site', 'building', 'check_room']
 
 # %% ../../nbs/engine/building.ipynb #90f0b453
-import hashlib, json, math, os, re, secrets, shutil, signal, stat
+import hashlib, json, math, os, re, secrets, shutil, signal, stat, time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -111,6 +111,12 @@ def _find_foreign(folder, names, inside):
             return o
 
 # %% ../../nbs/engine/building.ipynb #ef2a629b
+def _is_missing(error):
+    "Does it come of a file that is not there?"
+    while error.__cause__:
+        error = error.__cause__
+    return isinstance(error, FileNotFoundError)
+
 class Place:
     "Where a folder is filled, beside the name that it gets"
     def __init__(self,
@@ -131,12 +137,18 @@ class Place:
 
     def look(self):
         "What is there: None, or what was begun; raises `Refusal` if it is not ours, or the name is taken"
-        self.check_name()
-        if not os.path.lexists(self.folder):
-            return None
-        with reading(self.folder, _IN_THE_WAY):
-            require(not self.folder.is_symlink(), 'is a link')
-            return read_begun(self.file)
+        for left in reversed(range(9)):
+            self.check_name()
+            if not os.path.lexists(self.folder):
+                return None
+            try:
+                with reading(self.folder, _IN_THE_WAY):
+                    require(not self.folder.is_symlink(), 'is a link')
+                    return read_begun(self.file)
+            except Refusal as e:
+                if not left or not _is_missing(e):
+                    raise
+            time.sleep(.02) # another process may be about to remove the folder
 
     def check_all_ours(self):
         "Raise `Refusal` if there is anything in the folder that we have not made"
@@ -311,6 +323,21 @@ def _finish(site):
     with suppress(OSError): # it stands, and the next call tries again
         site.clear()
 
+def _claim(site, job):
+    "Make the folder, or find it; what it says, before anybody waits"
+    for _ in range(9): # another process may remove it at any moment
+        with blaming(site.dst):
+            try:
+                owner = _make_ours(site.folder, job)
+            except OSError as e: # about a name that no user knows
+                raise OSError(e.errno, e.strerror) from e
+        begun = site.look()
+        with reading(site.folder, 'choose another name'), suppress(FileNotFoundError):
+            require(site.folder.stat().st_uid==owner, 'belongs to another user')
+            if begun:
+                return begun
+    raise Refusal(f'{printable(site.folder)}: other processes make and remove it again and again; try later')
+
 @contextmanager
 def building(
     dst:Path,    # Folder that is there when all is done; must not exist
@@ -323,14 +350,7 @@ def building(
     "Fill a folder that is named when it is complete; raises `Refusal` if it cannot be written, or is not ours"
     site = Site(dst, program, names, tell=tell)
     site.check_name()
-    with blaming(dst):
-        try:
-            owner = _make_ours(site.folder, job)
-        except OSError as e: # about a name that no user knows
-            raise OSError(e.errno, e.strerror) from e
-    begun = site.look()
-    with reading(site.folder, 'choose another name'):
-        require(site.folder.stat().st_uid==owner, 'belongs to another user')
+    begun = _claim(site, job)
     try:
         with lock_folder(site.folder, program, wait):
             if wait and begun.job==job and os.path.lexists(dst):

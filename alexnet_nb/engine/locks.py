@@ -103,10 +103,10 @@ def _remove_dead(path, holder, known):
     try:
         if not known: # if it is, only one process has the lock of the system
             open(claim, 'xb').close()
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError): # another does it, or has removed the folder
         return
     if _says(path, holder):
-        path.unlink()
+        path.unlink(missing_ok=True)
     claim.unlink(missing_ok=True)
 
 def _examine(path):
@@ -173,9 +173,14 @@ class FolderLock:
     )->bool:             # Whether this process has it now
         "Take the lock"
         with blaming(self.file):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for _ in range(9): # another may have made it just now, or be about to leave
-                self.held = _make_lock(self.file, self.program)
+            for left in reversed(range(9)): # another may have made it just now, or be about to leave
+                try:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    self.held = _make_lock(self.file, self.program)
+                except (FileNotFoundError, FileExistsError): # another has just removed the folder
+                    if not left:
+                        raise
+                    continue
                 if self.held:
                     return True
                 held,holder,known = _examine(self.file)
