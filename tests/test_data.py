@@ -361,8 +361,11 @@ def test_interrupted_late(want, tmp_path, monkeypatch):
 def test_two_at_once(few, want, tmp_path):
     "A second preparation of the same pack is refused, and the first is not disturbed"
     src,dst = want.path.parent/'folders',tmp_path/'pack'
-    p = under_way(begin(src, dst), dst, 'job.json')
-    assert 'another alexnet_prepare is at work' in message(prepare, src, dst, size=32)
+    p = under_way(begin(src, dst), dst, 'work/train_state')
+    p.send(signal.SIGSTOP) # it is still at work when it is met, however slow this process is
+    said = message(prepare, src, dst, size=32)
+    p.send(signal.SIGCONT)
+    assert 'another alexnet_prepare is at work' in said
     assert p.wait().returncode==0, p.stderr
     assert same(Pack(dst), want)
 
