@@ -44,14 +44,17 @@ def skipped(
 
 def smaller(
     png:str,  # A picture in base64
-)->str:       # The same as a JPEG in base64, small enough for a repository
-    "Photographs and noise make large PNGs: keep such a figure as a JPEG"
+)->tuple:     # (kind, the same picture in base64, small enough for a repository)
+    "Lines and letters get a palette; photographs and noise, which make large PNGs, become a JPEG"
     im = Image.open(BytesIO(b64decode(png))).convert('RGB')
+    if im.getcolors(5000): # a photograph has many more
+        im.quantize(64, dither=Image.Dither.NONE).save(buf := BytesIO(), 'PNG', optimize=True)
+        if buf.tell()<=max_image: return 'image/png', b64encode(buf.getvalue()).decode()
     for q in 85,75,65,55,45:
         im.thumbnail((1000,1700))
         im.save(buf := BytesIO(), 'JPEG', quality=q, optimize=True)
         if buf.tell()<=max_image: break
-    return b64encode(buf.getvalue()).decode()
+    return 'image/jpeg', b64encode(buf.getvalue()).decode()
 
 def tidy(
     cell,  # A cell that has run
@@ -62,7 +65,9 @@ def tidy(
             text = re.sub(r'[^\n]*\r[^\n]*\n?', '', ''.join(o.text))
             o['text'] = re.sub(r'; [\d,.]+ images/s, [^;\n]* left$', '', text, flags=re.M).splitlines(True)
         d = o.get('data', {})
-        if len(d.get('image/png', ''))*3//4>max_image: d['image/jpeg'] = smaller(d.pop('image/png'))
+        if len(d.get('image/png', ''))*3//4>max_image:
+            kind,picture = smaller(d.pop('image/png'))
+            d[kind] = picture
     if 'outputs' in cell: cell['outputs'] = [o for o in cell.outputs if o.output_type!='stream' or o.text]
 
 def sizes(

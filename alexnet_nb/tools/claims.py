@@ -27,8 +27,7 @@ WORDS = dict(base='network of 2012', relu='ReLU', no_lrn='no normalization', lrn
              no_conv4='without conv4', two='mean of two', three='mean of three', five='mean of five',
              seven='mean of seven', plain='plain network', scratch='network with conv6 from scratch',
              fisher='SIFT and Fisher vectors', sparse_coding='sparse coding',
-             pretrained='conv6, first on other classes',
-             pretrained_fast='conv6, first on other classes, at the full rate') # Names of variants for readers
+             pretrained='conv6, pretrained', pretrained_fast='conv6, pretrained, full rate') # Names for readers
 
 # %% ../../nbs/tools/claims.ipynb #709f59c0
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Claim:
     logged:str   # In the log of 2012
     found:dict   # mean, low, high, n, verdict, decides; empty if there is no card
     wanted:int   # Pairs that the experiment asks for
+    fair:str = '' # What makes it the fair comparison of its experiment, in words
 
     @property
     def points(self): # Is the difference one of errors?
@@ -120,9 +120,10 @@ def find_claims(
     for name in names or list_names():
         differences = _find_differences(name, _load_card(name, folder))
         rows = {o.key:vars(o) for o in EXPERIMENTS[name].comparisons} | differences
+        fair = {o.key:o.fair for o in EXPERIMENTS[name].comparisons}
         wanted = getattr(TRIALS.get(name), 'seeds', 0)
         claims += [Claim(name, _describe_comparison(o), o['metric'], o['printed'], o['logged'],
-                         o if k in differences else {}, wanted) for k,o in rows.items()]
+                         o if k in differences else {}, wanted, fair.get(k, '')) for k,o in rows.items()]
     return claims
 
 # %% ../../nbs/tools/claims.ipynb #7d073e58
@@ -130,6 +131,11 @@ def _choose_first(claims):
     "By name: the first comparison that the paper or its log has something to say of, or the first"
     by_name = {name:[o for o in claims if o.name==name] for name in dict.fromkeys(o.name for o in claims)}
     return {k:next((o for o in own if o.printed or o.logged), own[0]) for k,own in by_name.items()}
+
+def _choose_main(claims):
+    "The first comparison of each experiment, and after it those that are fair"
+    return [o for name,first in _choose_first(claims).items()
+            for o in (first, *(k for k in claims if k.name==name and k.fair and k is not first))]
 
 def _use_minus(text): return re.sub(r'(?<!\w)-(?=\d)', '−', text)
 
@@ -151,16 +157,17 @@ def _note_claims(claims, folder):
 
 def show_claims(
     *names,      # Of experiments; all that test a claim of the paper if none is given
-    brief=False, # One row for each experiment
+    brief=False, # One row for each experiment, and one for each fair alternative
     folder=None, # Of the cards; those that came with the package if not given
 )->Table:
     "What is claimed, printed and logged, and what was found here"
     claims = find_claims(*names, folder=folder)
     rows = []
-    for o in _choose_first(claims).values() if brief else claims:
+    for o in _choose_main(claims) if brief else claims:
         experiment = EXPERIMENTS[o.name]
+        again = bool(rows) and rows[-1]['name']==o.name
         row = {} if names else {'section':experiment.section}
-        row |= {'claim':'' if not brief and rows and rows[-1]['name']==o.name else experiment.claim, 'name':o.name}
+        row |= {'claim':f'– {o.fair}'*brief if again else experiment.claim, 'name':o.name}
         row |= {} if brief else {'compared':o.compared if o.metric in o.compared else f'{o.compared}, {o.metric}'}
         row |= {'printed':o.printed, 'logged 2012':o.logged, 'ours (95 % interval)':o.say(not brief)}
         row |= {} if brief else {'pairs':o.count()}
@@ -187,7 +194,7 @@ def _name_row(claim):
     short = claim.metric.removesuffix(', ten views').split(':')[0]
     name = claim.compared.removeprefix(WORDS['base']+' − ')
     own_scale = not claim.points # its metric stands below it
-    return name if own_scale or short in claim.compared else f'{name}, {short}'
+    return name if own_scale or short=='top-1' or short in claim.compared else f'{name}, {short}'
 
 def _draw_claim(ax, claim, y, limit):
     "One row of the figure: its name and what was found, and below them the marks"
@@ -245,10 +252,10 @@ def show_effects(
     *names,      # Of experiments; all that test a claim of the paper if none is given
     folder=None, # Of the cards; those that came with the package if not given
 ):               # A matplotlib figure
-    "What was found beside what is printed and logged: a row for each comparison"
+    "What was found beside what is printed and logged: a row for each comparison, but of top-5 errors"
     claims = find_claims(*names, folder=folder)
-    first = _choose_first(claims).values()
-    claims = [o for o in claims if o.printed or o.logged or o in first]
+    main = _choose_main(claims)
+    claims = [o for o in claims if (o.printed or o.logged or o in main) and not o.metric.startswith('top-5')]
     points = [o for o in claims if o.points]
     others = [[o for o in claims if o.metric==k] for k in dict.fromkeys(o.metric for o in claims if not o.points)]
     rows = [len(points)+1]*bool(points)+[.9+len(o) for o in others]
@@ -258,7 +265,7 @@ def show_effects(
         _draw_claims(axes[0], points, _LIMIT)
         axes[0].axvline(0, color='#888888', lw=1, zorder=0)
         axes[0].set_xlim(-_LIMIT-.3, _LIMIT+.3)
-        axes[0].set_xlabel('points of error: network of 2012 minus the one that is named', fontsize=10)
+        axes[0].set_xlabel('points of top-1 error: network of 2012 minus the one that is named', fontsize=10)
     for ax,some in zip(axes[bool(points):], others):
         _draw_claims(ax, some, float('inf'))
         known = _list_values(some)
@@ -294,26 +301,35 @@ def _tell_result(claim):
     "One comparison in words"
     experiment = EXPERIMENTS[claim.name]
     known = _tell_known(claim)
-    what = claim.compared if claim.metric in claim.compared else f'{claim.compared}, {claim.metric}'
     if not claim.found:
+        what = claim.compared if claim.metric in claim.compared else f'{claim.compared}, {claim.metric}'
         return f"**Not measured yet.** {experiment.claim}: {known or 'the paper has no number'} ({what})."
+    verdict = claim.judge()
+    where = f', where {known}' if known else ''
+    return f'**{verdict[0].upper()}{verdict[1:]}.** {experiment.claim}: we find {_tell_found(claim)}{where}.'
+
+def _tell_found(claim):
+    "Mean, what was compared, interval and pairs"
     o = claim.found
     times = claim.metric.startswith('times')
     unit = f' {claim.metric}' if times else ' points' if claim.points else ''
-    what = claim.compared if times else what
+    named = times or claim.metric in claim.compared
+    what = claim.compared if named else f'{claim.compared}, {claim.metric}'
     interval = f"95 % interval {claim.show(o['low'])} to {claim.show(o['high'])}, " if o['low'] is not None else ''
-    found = f"we find {claim.show(o['mean'])}{unit} ({what}; {interval}{claim.count()} pairs of trainings)"
-    verdict = claim.judge()
-    where = f', where {known}' if known else ''
-    return (f'**{verdict[0].upper()}{verdict[1:]}.** {experiment.claim}: {_use_minus(found)}{where}. '
-            f'It takes {experiment.time()}.')
+    return _use_minus(f"{claim.show(o['mean'])}{unit} ({what}; {interval}{claim.count()} pairs of trainings)")
 
 def tell_results(
     *names,      # Of experiments
     folder=None, # Of the cards; those that came with the package if not given
 )->Text:         # A list if there are several
     "What was found, in a sentence for each experiment"
-    said = [_tell_result(o) for o in _choose_first(find_claims(*names, folder=folder)).values()]
+    claims = find_claims(*names, folder=folder)
+    said = []
+    for name,first in _choose_first(claims).items():
+        more = [f'{o.fair.capitalize()}, it is {_tell_found(o)}: {o.judge()}.'
+                for o in claims if o.name==name and o.fair and o.found]
+        time = [f'It takes {EXPERIMENTS[name].time()}.']*bool(first.found)
+        said.append(' '.join([_tell_result(first), *more, *time]))
     return Text(said[0] if len(said)==1 else '\n'.join(f'- {o}' for o in said))
 
 # %% ../../nbs/tools/claims.ipynb #ef8ea5fb

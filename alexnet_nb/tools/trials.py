@@ -70,6 +70,7 @@ class Comparison:
     than:str = ''     # Metric of the other variant, if it is another
     printed:str = ''  # In the paper
     logged:str = ''   # In the log of 2012
+    fair:str = ''     # What makes it the fair comparison, in words; it is shown wherever the claim is
 
     @property
     def key(self):
