@@ -184,7 +184,7 @@ def cite(
         return Note()
     groups = {} # cards with the same n and seeds are named together
     for k,o in found.items():
-        groups.setdefault(', '.join(filter(None, [f'n = {o.n:,}', _describe_seeds(o.seeds)])), []).append(f'`{k}`')
+        groups.setdefault(', '.join(filter(None, [f'n = {o.n:,}', _describe_seeds(o.seeds)])), []).append(f'`{k}.json`')
     said = [f"{', '.join(group)} ({what})" for what,group in groups.items()]
     commands = {k:o.command for k,o in found.items()}
     if len(found)>2: # one command for all

@@ -100,8 +100,8 @@ def _find_differences(name, card):
 
 def _describe_comparison(o):
     "In words; `o` has variant, against, metric and than"
-    if o['variant']==o['against']:
-        same = commonprefix([o['metric'].split(), o['than'].split()])
+    same = commonprefix([o['metric'].split(), o['than'].split()])
+    if o['variant']==o['against'] or o['than']!=o['metric'] and same:
         return f"{o['metric']} − {' '.join(o['than'].split()[len(same):])}"
     sign = '/' if o['metric'].startswith('times') else '−'
     return f"{WORDS.get(o['variant'], o['variant'])} {sign} {WORDS.get(o['against'], o['against'])}"
@@ -166,8 +166,10 @@ def show_claims(
     for o in _choose_main(claims) if brief else claims:
         experiment = EXPERIMENTS[o.name]
         again = bool(rows) and rows[-1]['name']==o.name
+        named = not brief or o.metric.startswith(('top-1, ten views', 'times'))
+        claim = experiment.claim if named else f'{experiment.claim} ({o.metric})'
         row = {} if names else {'section':experiment.section}
-        row |= {'claim':f'– {o.fair}'*brief if again else experiment.claim, 'name':o.name}
+        row |= {'claim':f'– {o.fair}'*brief if again else claim, 'name':o.name}
         row |= {} if brief else {'compared':o.compared if o.metric in o.compared else f'{o.compared}, {o.metric}'}
         row |= {'printed':o.printed, 'logged 2012':o.logged, 'ours (95 % interval)':o.say(not brief)}
         row |= {} if brief else {'pairs':o.count()}
@@ -265,7 +267,7 @@ def show_effects(
         _draw_claims(axes[0], points, _LIMIT)
         axes[0].axvline(0, color='#888888', lw=1, zorder=0)
         axes[0].set_xlim(-_LIMIT-.3, _LIMIT+.3)
-        axes[0].set_xlabel('points of top-1 error: network of 2012 minus the one that is named', fontsize=10)
+        axes[0].set_xlabel('points of top-1 error: network of 2012 minus the one named,\nor as the row says', fontsize=10)
     for ax,some in zip(axes[bool(points):], others):
         _draw_claims(ax, some, float('inf'))
         known = _list_values(some)
@@ -316,7 +318,10 @@ def _tell_found(claim):
     named = times or claim.metric in claim.compared
     what = claim.compared if named else f'{claim.compared}, {claim.metric}'
     interval = f"95 % interval {claim.show(o['low'])} to {claim.show(o['high'])}, " if o['low'] is not None else ''
-    return _use_minus(f"{claim.show(o['mean'])}{unit} ({what}; {interval}{claim.count()} pairs of trainings)")
+    pairs = 'trainings' if o['variant']==o['against'] else 'pairs of trainings'
+    if claim.name=='baselines':
+        pairs = 'trainings against one run'
+    return _use_minus(f"{claim.show(o['mean'])}{unit} ({what}; {interval}{claim.count()} {pairs})")
 
 def tell_results(
     *names,      # Of experiments
@@ -328,7 +333,7 @@ def tell_results(
     for name,first in _choose_first(claims).items():
         more = [f'{o.fair.capitalize()}, it is {_tell_found(o)}: {o.judge()}.'
                 for o in claims if o.name==name and o.fair and o.found]
-        time = [f'It takes {EXPERIMENTS[name].time()}.']*bool(first.found)
+        time = [f'To measure it again takes {EXPERIMENTS[name].time()}.']*bool(first.found)
         said.append(' '.join([_tell_result(first), *more, *time]))
     return Text(said[0] if len(said)==1 else '\n'.join(f'- {o}' for o in said))
 
@@ -349,10 +354,15 @@ def _say_small(row, folder):
     if said is None:
         return f'not yet: alexnet_reproduce {name}'
     notes = [f"{means['runs']} {'run' if means['runs']==1 else 'runs'}"] if 'runs' in means else []
-    plain = _say_errors(card.value['variants'].get('plain'), _TEN_OR_ONE[0])
-    if plain: # of other classes than the rows above
-        notes.append(f"of {TRIALS[name].needs.partition(',')[0]}, where one plain network has {plain}")
+    if 'plain' in card.value['variants']: # of other classes than the rows above
+        notes.append('25 classes')
     return f"{said} ({'; '.join(notes)})" if notes else said
+
+def _tell_plain(folder):
+    "What a network has that was not trained on other classes first"
+    card = _load_card('pretrain', folder)
+    plain = _say_errors(card and card.value['variants'].get('plain'), _TEN_OR_ONE[0])
+    return f'On the 25 classes of the starred rows a network without a training before it has {plain}. ' if plain else ''
 
 def _say_logged(run):
     "Errors with ten views that the log reports"
@@ -377,7 +387,9 @@ def show_errors(
             card = full.get(o.full)
             row['ours on ILSVRC'] = _say_errors(card.value, _FULL) if card else '–'
         shown.append(row)
-    return Table(shown, cite([o.small[0] for o in rows]+list(full), folder))
+    names = [o.small[0] for o in rows]
+    plain = _tell_plain(folder) if 'pretrain' in names else ''
+    return Table(shown, Note(plain+cite(names+list(full), folder)))
 
 # %% ../../nbs/tools/claims.ipynb #ebe5b0ed
 def show_pilot(

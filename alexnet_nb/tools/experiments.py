@@ -602,7 +602,7 @@ TRIALS = {o.name:o for o in (
 _gap = 'gap: top-1, validation minus training images'
 
 TRIALS |= {o.name:o for o in (
-    Trials('dropout', '4.2', 'Without dropout the network overfits; with it, training takes twice as long',
+    Trials('dropout', '4.2', 'Without dropout the network overfits; with it, training takes longer',
            _from_base('no_dropout'),
            (_with('no_dropout', -1), _with('no_dropout', -1, _gap, printed='substantial overfitting'),
             _with('no_dropout', 1, 'epochs to within a point of the best', printed='roughly doubles')),
@@ -611,7 +611,7 @@ TRIALS |= {o.name:o for o in (
            (_with('no_crops', -1), _with('no_crops', -1, _gap, printed='substantial overfitting'),
             _with('mirrors', -1), _with('mirrors', -1, _gap)), _small, BASE),
     Trials('colour', '4.1', 'Noise along the principal components of colour reduces the error', _from_base('no_colour'),
-           (_with('no_colour', -1, printed='over -1'),), _small, BASE),
+           (_with('no_colour', -1, printed='under -1'),), _small, BASE),
     Trials('decay', '5', 'Weight decay reduces the training error', _from_base('no_decay'),
            (_with('no_decay', -1, 'top-1, training images', printed='reduces'), _with('no_decay', -1)),
            _small, BASE, 3),
@@ -740,9 +740,10 @@ def _say_minutes(seconds):
 
 def _say_time(row):
     "How long the trainings of a claim take: the median of those that are here; in the small world, for whichever claim"
-    wanted = f'{len(row.trained)*row.seeds} trainings'
+    seeds = max(row.seeds, len({seed for _,seed in _read_finished(row)}))
+    wanted = f'{len(row.trained)*seeds} trainings'
     if row.start:
-        wanted += f' and {len(set(map(row.donor, row.start)))*row.seeds} before them'
+        wanted += f' and {len(set(map(row.donor, row.start)))*seeds} before them'
     alike = [o for o in TRIALS.values() if o.needs==row.needs] if row.needs==_small else [row]
     lines = {k:line for own in alike for k,line in _read_finished(own).items() if line['seconds']}.values()
     ways = []
@@ -751,9 +752,9 @@ def _say_time(row):
         machines = [name for o in own for name in o['machine']]
         if own:
             epoch = statistics.median(o['seconds']/o['settings']['epochs'] for o in own)
-            where = _say_cores(machines) if kind=='cpu' else f"{'; '.join(sorted(set(machines)))}, several at once"
+            where = _say_cores(machines) if kind=='cpu' else f"an {' or '.join(sorted(set(machines)))} that runs several"
             ways.append(f"{_say_minutes(epoch*row.base['epochs'])} on {where}")
-    return f"{wanted} of {', or '.join(ways)}" if ways else wanted
+    return f"{wanted}, each {', or '.join(ways)}" if ways else wanted
 
 # %% ../../nbs/tools/experiments.ipynb #c6c51c96
 def _say_figure1_time():
