@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'KINDS', 'RATES', 'CifarNet', 'Cifar', 'Setting', 'Training', 'measure_error', 'measure_slopes',
            'find_crossing', 'save_training', 'Epoch', 'SavedTraining', 'read_training', 'load_training', 'fit', 'sweep',
-           'figure1', 'show_layers', 'make_step', 'time_steps', 'read_cifar', 'cifar10', 'compute_values',
-           'collect_curves', 'show_figure1', 'list_ratios']
+           'figure1', 'make_step', 'time_steps', 'read_cifar', 'cifar10', 'compute_values', 'collect_curves',
+           'show_layers', 'show_figure1', 'list_ratios']
 
 # %% ../nbs/02_relu.ipynb #367673c6
 import copy, hashlib, io, math, statistics, time
@@ -362,31 +362,6 @@ def figure1(
             found[act] = dict(rate=rate, sweep=tried, runs=runs)
     return found
 
-# %% ../nbs/02_relu.ipynb #a7ee5289
-def _average(curves):
-    "Mean over the seeds, as far as all of them go"
-    return [statistics.mean(o) for o in zip(*curves)]
-
-def show_layers(
-    card:dict, # Read from the card of the experiment
-    kind:str,  # 'grads': norms for each layer of weights, or 'slopes': mean derivatives for each activation
-):             # A matplotlib figure
-    "What happens in the layers while they learn, means over the seeds"
-    names = ('conv1','conv2','conv3') if kind=='slopes' else ('conv1','conv2','conv3','fc')
-    fig,axes = new_axes(2, 2, figsize=(5,4.6), sharex=True)
-    for j,(name,ax) in enumerate(zip(names, axes)):
-        for i,(act,o) in enumerate(card['spread']['curves'].items()):
-            means = _average([[epoch[j] for epoch in run[kind]] for run in o['runs']])
-            ax.plot(range(1, len(means)+1), means, color=f'C{i}', ls='--' if act=='tanh' else '-', label=act)
-        ax.set_title(name, fontsize=10)
-        ax.set_ylim(0, 1 if kind=='slopes' else None)
-    fig.supxlabel('epochs', fontsize=10)
-    if len(names)<4:
-        axes[3].axis('off')
-    for text in axes[0].legend().get_texts():
-        set_name(text, text.get_text())
-    return fig
-
 # %% ../nbs/02_relu.ipynb #9d9da337
 def make_step(
     data:Cifar,     # Images
@@ -499,6 +474,31 @@ def collect_curves(
         curves[act] = dict(sweep=sweep, runs=seeds)
     return curves
 
+# %% ../nbs/02_relu.ipynb #a7ee5289
+def _average(curves):
+    "Mean over the seeds, as far as all of them go"
+    return [statistics.mean(o) for o in zip(*curves)]
+
+def show_layers(
+    card:dict, # Read from the card of the experiment
+    kind:str,  # 'grads': norms for each layer of weights, or 'slopes': mean derivatives for each activation
+):             # A matplotlib figure
+    "What happens in the layers while they learn, means over the seeds"
+    names = ('conv1','conv2','conv3') if kind=='slopes' else ('conv1','conv2','conv3','fc')
+    fig,axes = new_axes(2, 2, figsize=(5,4.6), sharex=True)
+    for j,(name,ax) in enumerate(zip(names, axes)):
+        for i,(act,o) in enumerate(card['spread']['curves'].items()):
+            means = _average([[epoch[j] for epoch in run[kind]] for run in o['runs']])
+            ax.plot(range(1, len(means)+1), means, color=f'C{i}', ls='--' if act=='tanh' else '-', label=act)
+        ax.set_title(name, fontsize=10)
+        ax.set_ylim(0, 1 if kind=='slopes' else None)
+    fig.supxlabel('epochs', fontsize=10)
+    if len(names)<4:
+        axes[3].axis('off')
+    for text in axes[0].legend().get_texts():
+        set_name(text, text.get_text())
+    return fig
+
 # %% ../nbs/02_relu.ipynb #7785bb81
 def show_figure1(
     card:dict,        # Read from the card of the experiment
@@ -521,8 +521,8 @@ def show_figure1(
     for text in ax.legend().get_texts():
         set_name(text, text.get_text())
     found = card['value'].get('tanh / relu')
-    if found and found['epochs']['low']:
-        o = found['epochs']
+    o = found and found['frozen' if kind=='frozen' else 'epochs']
+    if o and o['low']:
         said = f"{o['ratio']:.1f} times, 95 % interval {o['low']:.1f} to {o['high']:.1f}; the paper six"
         ax.set_title(said, fontsize=11)
     return fig
