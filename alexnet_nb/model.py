@@ -323,10 +323,10 @@ def _explain_picture(networks):
     "What stands below"
     blocks = [b for n in networks for s in n.stages for b in s.blocks]
     names = ' and '.join(n.name for n in networks)
-    told = [f"The network{'s' if len(networks)>1 else ''} {names}. Each layer is a box of its maps or units, and one more "
-            'after pooling. With it stand their number, what each of them reads, the parameters and what follows.',
-            'A small window and the lines from it show what one pixel of the next map reads. Heights and widths are drawn '
-            'as square roots of the true sizes.']
+    told = [f"The network{'s' if len(networks)>1 else ''} {names}. Each layer is a box of its maps or units, and one "
+            'more after pooling. With it stand their number, what each of them reads, the parameters and what follows.',
+            'A small window and the lines from it show what one pixel of the next map reads. Heights and widths are '
+            'drawn as square roots of the true sizes.']
     if any(b.columns>1 for b in blocks):
         told.append('Each colour is a column; lines and bands of that colour lead from it to another column.')
     if any(b.joined for b in blocks):
