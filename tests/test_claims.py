@@ -34,7 +34,7 @@ def test_cards(tmp_path, seeds):
     found = claims.find_claims('lrn', folder=tmp_path)[0].found
     assert first['pairs']==(str(seeds) if seeds==5 else f'{seeds} of 5') and first['verdict'].startswith(found['verdict'])
     assert f"{abs(found['mean']):.2f}" in first[ours] and (' to ' in first[ours])==(seeds>1)
-    assert '`lrn`' in claims.cite_claims(folder=tmp_path)
+    assert '`lrn.json`' in claims.cite_claims(folder=tmp_path)
     assert f'({seeds} run' in claims.show_errors(2, tmp_path).rows[1]['ours in small, top-1 / top-5']
     brief = claims.show_claims(brief=True, folder=tmp_path).rows
     assert len([o for o in brief if not o['claim'].startswith('–')])==len(claims.list_names())

@@ -267,7 +267,8 @@ def show_effects(
         _draw_claims(axes[0], points, _LIMIT)
         axes[0].axvline(0, color='#888888', lw=1, zorder=0)
         axes[0].set_xlim(-_LIMIT-.3, _LIMIT+.3)
-        axes[0].set_xlabel('points of top-1 error: network of 2012 minus the one named,\nor as the row says', fontsize=10)
+        label = 'points of top-1 error: network of 2012 minus the one named,\nor as the row says'
+        axes[0].set_xlabel(label, fontsize=10)
     for ax,some in zip(axes[bool(points):], others):
         _draw_claims(ax, some, float('inf'))
         known = _list_values(some)
