@@ -177,7 +177,8 @@ def test_killed(pack, two, tmp_path, rank):
     os.kill(kids[rank], signal.SIGKILL)
     out,err = finished(p, kids, folder)
     assert time.time()-t<30
-    assert len(ours(err))==1 and lost in ours(err)[0], err
+    said, = ours(err)
+    assert lost in said or 'ended by a signal; the same command goes on' in said, err # torchrun may be quicker
     p,kids = under_way(pack, folder, lines=30)
     os.kill(p.pid, signal.SIGINT)
     out,err = finished(p, kids, folder)
