@@ -47,8 +47,9 @@ def smaller(
 )->tuple:     # (kind, the same picture in base64, small enough for a repository)
     "Lines and letters get a palette; photographs and noise, which make large PNGs, become a JPEG"
     im = Image.open(BytesIO(b64decode(png))).convert('RGB')
-    for n in (64, 24) if im.getcolors(5000) else (): # a photograph has many more
-        im.quantize(n, dither=Image.Dither.NONE).save(buf := BytesIO(), 'PNG', optimize=True)
+    if im.getcolors(5000): # a photograph has many more
+        few = im.quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE) # rare colours stay
+        few.save(buf := BytesIO(), 'PNG', optimize=True)
         if buf.tell()<=max_image: return 'image/png', b64encode(buf.getvalue()).decode()
     for q in 85,75,65,55,45:
         im.thumbnail((1000,1700))

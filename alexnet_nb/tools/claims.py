@@ -167,7 +167,7 @@ def show_claims(
         experiment = EXPERIMENTS[o.name]
         again = bool(rows) and rows[-1]['name']==o.name
         named = not brief or o.metric.startswith(('top-1, ten views', 'times'))
-        claim = experiment.claim if named else f'{experiment.claim} ({o.metric})'
+        claim = experiment.claim if named else f"{experiment.claim} ({o.metric.partition(':')[0]})"
         row = {} if names else {'section':experiment.section}
         row |= {'claim':f'– {o.fair}'*brief if again else claim, 'name':o.name}
         row |= {} if brief else {'compared':o.compared if o.metric in o.compared else f'{o.compared}, {o.metric}'}
@@ -359,12 +359,6 @@ def _say_small(row, folder):
         notes.append('25 classes')
     return f"{said} ({'; '.join(notes)})" if notes else said
 
-def _tell_plain(folder):
-    "What a network has that was not trained on other classes first"
-    card = _load_card('pretrain', folder)
-    plain = _say_errors(card and card.value['variants'].get('plain'), _TEN_OR_ONE[0])
-    return f'On the 25 classes of the starred rows a network without a training before it has {plain}. ' if plain else ''
-
 def _say_logged(run):
     "Errors with ten views that the log reports"
     if not run:
@@ -388,9 +382,7 @@ def show_errors(
             card = full.get(o.full)
             row['ours on ILSVRC'] = _say_errors(card.value, _FULL) if card else '–'
         shown.append(row)
-    names = [o.small[0] for o in rows]
-    plain = _tell_plain(folder) if 'pretrain' in names else ''
-    return Table(shown, Note(plain+cite(names+list(full), folder)))
+    return Table(shown, cite([o.small[0] for o in rows]+list(full), folder))
 
 # %% ../../nbs/tools/claims.ipynb #ebe5b0ed
 def show_pilot(
