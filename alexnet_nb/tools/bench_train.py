@@ -210,11 +210,9 @@ def train_table(
         if unit!='times as fast' or 'per multiply-add' in what or where not in place: continue
         rates = [lines[k,place,'images per s']['median'] for k in (first,other)]
         low,high = l.get('interval') or (l['low'],l['high'])
-        per = lines.get((f'{what}, per multiply-add',place,unit))
         rows.append({'measured':place, 'against':other,
                      'images per s':f'{rates[0]:.0f}', 'and theirs':f'{rates[1]:.0f}',
                      'times as fast':f"{l['median']:.2f}", '95 %':f'{low:.2f} to {high:.2f}',
-                     'per multiply-add':f"{per['median']:.2f}" if per else '',
                      'goal':f"{l['goal']:g}: {'met' if l['median']>=l['goal'] else 'not met'}" if l['goal'] else ''})
     return Table(rows)
 
@@ -319,7 +317,8 @@ def profile_table(
     "What a step spends its time on, and what limits it"
     rows = []
     for l in [l for card in cards for l in open_card(card).spread]:
-        row = {'operation':l['what'], 'in':l['place'], 'of the step':f"{l['median']:.0%}"}
+        row = {'operation':l['what'], 'in':l['place'], 'of the step':f"{l['median']:.0%}", 'GB':'', 'GFLOP':'',
+               'bound by':'', 'of that bound':''}
         if 'bytes' in l:
             row |= {'GB':f"{l['bytes']/1e9:.2f}", 'GFLOP':f"{l['flops']/1e9:.0f}" if l['flops'] else '',
                     'bound by':l['binds'], 'of that bound':f"{l['share']:.0%}"}

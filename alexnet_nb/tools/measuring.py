@@ -107,7 +107,7 @@ def join_tables(
         row |= {'measured':l['what'], 'at':l['place'], 'median':f"{_three_digits(l['median'])} {l['unit']}",
                 '10 % to 90 %':f"{_three_digits(l['low'])} to {_three_digits(l['high'])}", 'rounds':l['n']}
         if ceilings: row['of the ceiling'] = f"{l['share']:.0%} of {l['binds']}" if 'share' in l else ''
-        rows.append(row | {'goal':_describe_goal(l)})
+        rows.append(row | {'goal or limit':_describe_goal(l)})
     return Table(rows)
 
 def _three_digits(v): return f'{v:.3g}' if v<1000 else f'{v:.0f}'
