@@ -727,7 +727,9 @@ def _count_trials(row):
     found = [variant for variant,_ in _read_finished(row)]
     trained = sum(o in row.trained for o in found)
     means = [f'{len(found)-trained} of {len(row.means)*row.seeds} means'] if row.means else []
-    return '; '.join([f'{trained} of {len(row.trained)*row.seeds} trainings', *means])
+    usual = len(row.trained)*row.seeds
+    more = f'{trained} trainings, {usual} by default'
+    return '; '.join([more if trained>usual else f'{trained} of {usual} trainings', *means])
 
 def _say_cores(machines):
     "How many cores the lines or cards were computed on, as their `machine` or `device` says"
@@ -740,8 +742,9 @@ def _say_minutes(seconds):
 
 def _say_time(row):
     "How long the trainings of a claim take: the median of those that are here; in the small world, for whichever claim"
-    seeds = max(row.seeds, len({seed for _,seed in _read_finished(row)}))
-    wanted = f'{len(row.trained)*seeds} trainings'
+    found = _read_finished(row)
+    seeds = max(row.seeds, len({seed for _,seed in found}))
+    wanted = f'{max(len(row.trained)*row.seeds, sum(o in row.trained for o,_ in found))} trainings'
     if row.start:
         wanted += f' and {len(set(map(row.donor, row.start)))*seeds} before them'
     alike = [o for o in TRIALS.values() if o.needs==row.needs] if row.needs==_small else [row]
@@ -752,7 +755,8 @@ def _say_time(row):
         machines = [name for o in own for name in o['machine']]
         if own:
             epoch = statistics.median(o['seconds']/o['settings']['epochs'] for o in own)
-            where = _say_cores(machines) if kind=='cpu' else f"an {' or '.join(sorted(set(machines)))} that runs several"
+            gpus = f"an {' or '.join(sorted(set(machines)))} that runs several"
+            where = _say_cores(machines) if kind=='cpu' else gpus
             ways.append(f"{_say_minutes(epoch*row.base['epochs'])} on {where}")
     return f"{wanted}, each {', or '.join(ways)}" if ways else wanted
 

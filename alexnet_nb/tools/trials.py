@@ -929,6 +929,7 @@ def show_losses(
                     label=line['variant'] if first else None)
         ax.set_ylabel(title)
     axes[1].set_xlabel('epochs')
+    axes[1].xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend()
     return fig
 
