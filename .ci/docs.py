@@ -36,6 +36,16 @@ def caption_tables():
                     data['text/markdown'] = caption_table(''.join(data['text/markdown']), cap[1].strip(chr(34)))
         p.write_text(json.dumps(nb), encoding='utf-8')
 
+def keep_signs():
+    "Put nothing between escaped dashes and dots: smalldocs makes one sign of them even so; Quarto does not"
+    for p in proc.rglob('*.ipynb'):
+        nb = json.loads(p.read_text(encoding='utf-8'))
+        for o in (o for c in nb['cells'] for o in c.get('outputs', [])):
+            if 'text/markdown' in (data := o.get('data', {})):
+                text = ''.join(data['text/markdown'])
+                data['text/markdown'] = re.sub(r'(?<!\\)(\\[-.])(?=\\[-.])', r'\1<!-- -->', text)
+        p.write_text(json.dumps(nb), encoding='utf-8')
+
 class Page(HTMLParser):
     "Ids, links and pictures of one rendered page"
     def __init__(self, path):
@@ -119,6 +129,7 @@ def build():
     proc_nbs(force=True, n_workers=0)
     rename()
     caption_tables()
+    keep_signs()
     res = smalldocs('render', '--quiet')
     if res.returncode: sys.exit(res.stderr)
     site = get_config().doc_host + get_config().doc_baseurl

@@ -358,10 +358,18 @@ def find_numbers(
     filled = [[v for v in o if v not in _NOTHING] for o in columns]
     return [bool(o) and all(_NUMBER.fullmatch(v) for v in o) for o in filled]
 
+# Characters that Markdown or its typography would change; an apostrophe within a word may become a curly one
+_MARKS = re.compile(r'[\\`*$|&<@^~"]|(?<!\w)_+|_+(?!\w)|\](?=[(\[{])|--+|\.\.\.+|(?<!\w\w)\'|\'(?!\w)')
+_ENTITIES = {'<':'&lt;', '&':'&amp;'}
+
+def _escape_marks(text):
+    "Markdown that shows this text as it is"
+    return _MARKS.sub(lambda m: _ENTITIES.get(m[0]) or ''.join('\\'+o for o in m[0]), text)
+
 class Table:
     "Rows of a table that shows itself as Markdown in a notebook and as plain text elsewhere"
     def __init__(self,
-        rows:list,    # Dicts with the same keys; the keys of the first head the columns
+        rows:list,    # Dicts with the same keys, which head the columns; only what is a `Text` is read as Markdown
         note:str='',  # Markdown: a small line below
     ):
         self.rows = rows
@@ -370,13 +378,14 @@ class Table:
     def _cells(self):
         if not self.rows:
             return [['(empty)']]
-        return [[printable(v) for v in row] for row in (self.rows[0], *[r.values() for r in self.rows])]
+        return [[v if isinstance(v, Text) else printable(v) for v in row]
+                for row in (self.rows[0], *[r.values() for r in self.rows])]
 
     def markdown(self)->str:
         "As Markdown"
-        marks = str.maketrans({o:'\\'+o for o in '|$`'} | {'<':'&lt;'}) # a name is no mathematics and no HTML
         cells = self._cells()
-        head,*body = ('| '+' | '.join(v.translate(marks) for v in r)+' |' for r in cells)
+        shown = [[v if isinstance(v, Text) else _escape_marks(v) for v in r] for r in cells]
+        head,*body = ('| '+' | '.join(r)+' |' for r in shown)
         rule = ''.join('|---:' if o else '|---' for o in find_numbers(cells[1:]) or [False]*len(cells[0]))
         table = '\n'.join([head, rule+'|', *body])
         return f'{table}\n\n{self.note._repr_markdown_()}' if self.note else table
