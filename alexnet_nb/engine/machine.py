@@ -251,7 +251,7 @@ def _find_compiler(device):
 def check_compiler(
     device='cpu', # Where the compiled network will work
 ):                # Raises `Refusal`
-    "Refuse --compile where PyTorch cannot compile"
+    "Refuse `--compile` where PyTorch cannot compile"
     compiler = _find_compiler(device)
     language = 'c++' if torch.device(device).type=='cpu' else 'c' # Triton needs no more
     command = [compiler, '-x', language, '-fsyntax-only', '-I', sysconfig.get_path('include'), '-']

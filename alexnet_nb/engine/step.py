@@ -208,7 +208,7 @@ def fused_momentum(
     momentum:float,  # Share of the velocity that is kept
     decay:float,     # Weight decay
 )->bool:             # False, and nothing is done, where the kernel does not fit
-    "v = momentum*v - lr*(decay*p + g), p = p + v, in one pass over memory"
+    "`v = momentum*v - lr*(decay*p + g)`, `p = p + v`, in one pass over memory"
     if not hasattr(torch, '_fused_sgd_') or not all(map(_are_rows, ps, gs, vs)):
         return False
     if ps[0].is_cuda and abs(found_rate(lr)-lr)>1e-4*lr:
