@@ -175,6 +175,7 @@ def read_tar(
     "The members of a tar, in their order"
     at,extra,common = start,{},{}
     while True:
+        require(at<=end, 'ends too early')
         f.seek(at)
         block = f.read(min(512, end-at))
         if not block.strip(b'\0'):

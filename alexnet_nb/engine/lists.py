@@ -29,7 +29,7 @@ def ilsvrc_words():
 _COLUMNS = [('cls','i4'), ('part','i4'), ('at','i8'), ('size','i8')]
 
 class ImageList:
-    "Images while they are found; `table` puts them in order"
+    "Images while they are found; `ImageList.table` puts them in order"
     def __init__(self,
         limit=1<<62, # Bytes of memory that the names may take
     ):

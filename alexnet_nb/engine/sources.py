@@ -429,7 +429,7 @@ def _read_kit(src, kit, year):
     if lost:
         why = f'no {lost[0]} in it' if archive.exists() else 'missing'
         raise Refusal(f'{archive}: {why}; it names the classes of the validation images')
-    synsets = read_synsets(found[wanted[0]], f'{archive} (meta.mat)')
+    synsets = read_synsets(found[wanted[0]], f'{archive} (meta.mat)' if files==[archive] else files[0])
     return synsets, _parse_numbers(found[wanted[1]], wanted[1]), files
 
 # %% ../../nbs/engine/sources.ipynb #880a6b04
