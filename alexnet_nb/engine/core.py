@@ -359,12 +359,12 @@ def find_numbers(
     return [bool(o) and all(_NUMBER.fullmatch(v) for v in o) for o in filled]
 
 # Characters that Markdown or its typography would change; an apostrophe within a word may become a curly one
-_MARKS = re.compile(r'[\\`*$|&<@^~"]|(?<!\w)_+|_+(?!\w)|\](?=[(\[{])|--+|\.\.\.+|(?<!\w\w)\'|\'(?!\w)')
+_SPECIAL = re.compile(r'[\\`*$|&<@^~"]|(?<!\w)_+|_+(?!\w)|\](?=[(\[{])|--+|\.\.\.+|(?<!\w\w)\'|\'(?!\w)')
 _ENTITIES = {'<':'&lt;', '&':'&amp;'}
 
 def _escape_marks(text):
     "Markdown that shows this text as it is"
-    return _MARKS.sub(lambda m: _ENTITIES.get(m[0]) or ''.join('\\'+o for o in m[0]), text)
+    return _SPECIAL.sub(lambda m: _ENTITIES.get(m[0]) or ''.join('\\'+o for o in m[0]), text)
 
 class Table:
     "Rows of a table that shows itself as Markdown in a notebook and as plain text elsewhere"

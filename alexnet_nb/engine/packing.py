@@ -159,7 +159,7 @@ class FileWriter:
     "A file that grows, and the journal of what is in it"
     head = 0 # bytes before the first row
     def __init__(self,
-        path:Path,       # The file; it is gone on with if it is there
+        path:Path,       # The file; more is appended if it is there
         journal:Journal, # What is done of it
     ):
         self.journal = journal

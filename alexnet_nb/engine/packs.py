@@ -40,18 +40,18 @@ _AGAIN = 'copy the pack again, or prepare the data again'
 @dataclass
 class PackMeta:
     "What meta.json says"
-    format:Count
-    size:Side
-    storage:Storage
+    format:Count     # Version of the layout
+    size:Side        # Side of the squares, pixels
+    storage:Storage  # raw or jpeg
     classes:list[Annotated[list[str], Meta(min_length=2, max_length=2)]] # WordNet id, or name of a folder, and name
-    counts:dict[Literal['train', 'val', 'test'], Count]
-    sha256:dict[str, Sha256]                                 # of each array
-    source:str = ''
-    kind:str = ''
-    repairs:Count = 0
-    filter:str = ''
-    pillow:str = ''
-    jpeg:dict|None = None
+    counts:dict[Literal['train', 'val', 'test'], Count] # Images of each split
+    sha256:dict[str, Sha256] # Of each array
+    source:str = ''          # Name of the data set's folder or archive
+    kind:str = ''            # What it was recognised as
+    repairs:Count = 0        # Lines in repairs.jsonl
+    filter:str = ''          # How images were made smaller
+    pillow:str = ''          # Version of Pillow
+    jpeg:dict|None = None    # Settings of the JPEGs; None for raw
 
     def __post_init__(self):
         require(self.classes and len({o for o,_ in self.classes})==len(self.classes), 'classes: none, or one twice')
