@@ -2,7 +2,7 @@
 
 nbdev prepares the pages, smalldocs renders them; formulas become MathML, as Quarto is told to write them. Fails on a broken link, a missing anchor or picture, and on
 an error among the outputs. Needs the package installed (`pip install -e .`): names then link to pages."""
-import argparse, html, json, os, re, shutil, subprocess, sys
+import argparse, gc, html, json, os, re, shutil, subprocess, sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -183,4 +183,6 @@ def main():
     if bad or not n: sys.exit('\n'.join(bad) + f'\npages: {n} rendered, {len(bad)} things wrong')
     print(f'pages: {n} rendered, links ok, each name shown once')
 
-if __name__=='__main__': main()
+if __name__=='__main__':
+    try: main()
+    finally: gc.freeze() # at exit each of IPython's shells collects garbage; there is one for each page
