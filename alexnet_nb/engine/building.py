@@ -137,7 +137,7 @@ class Place:
 
     def look(self):
         "What is there: None, or what was begun; raises `Refusal` if it is not ours, or the name is taken"
-        for left in reversed(range(9)):
+        for left in reversed(range(25)):
             self.check_name()
             if not os.path.lexists(self.folder):
                 return None
@@ -148,6 +148,8 @@ class Place:
             except Refusal as e:
                 if not left or not _is_missing(e):
                     raise
+            if os.path.lexists(self.folder/'lock'): # another process is at work, and has not written it yet
+                return Begun('alexnet_nb', '', {})
             time.sleep(.02) # another process may be about to remove the folder
 
     def check_all_ours(self):
