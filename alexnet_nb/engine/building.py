@@ -110,13 +110,13 @@ def _find_foreign(folder, names, inside):
         elif not (stat.S_ISREG(s.st_mode) and s.st_nlink<=1 and re.fullmatch(names, o.name)):
             return o
 
-# %% ../../nbs/engine/building.ipynb #ef2a629b
 def _is_missing(error):
     "Does it come of a file that is not there?"
     while error.__cause__:
         error = error.__cause__
     return isinstance(error, FileNotFoundError)
 
+# %% ../../nbs/engine/building.ipynb #ef2a629b
 class Place:
     "Where a folder is filled, beside the name that it gets"
     def __init__(self,
