@@ -24,25 +24,17 @@ def rename():
     word = re.compile(rf'(?<![\w.-])({old})\b')
     for p in proc.glob('*.yml'): p.write_text(word.sub(lambda m: names[m[1]], p.read_text()))
 
-def caption_tables():
-    "Write the caption of a cell's table below its rows, where smalldocs finds it; Quarto reads `tbl-cap`"
+def suit_smalldocs():
+    """Write tables as smalldocs reads them, where Quarto reads `tbl-cap` and escaped signs: the caption of a cell below
+    its rows, and nothing between escaped dashes and dots, of which smalldocs makes one sign even so"""
     from alexnet_nb.tools.pages import caption_table
     for p in proc.rglob('*.ipynb'):
         nb = json.loads(p.read_text(encoding='utf-8'))
         for c in nb['cells']:
             cap = re.search(r'^#\| *tbl-cap: *(.*)$', ''.join(c['source']), re.M)
-            for o in c.get('outputs', []) if cap else []:
-                if 'text/markdown' in (data := o.get('data', {})):
-                    data['text/markdown'] = caption_table(''.join(data['text/markdown']), cap[1].strip(chr(34)))
-        p.write_text(json.dumps(nb), encoding='utf-8')
-
-def keep_signs():
-    "Put nothing between escaped dashes and dots: smalldocs makes one sign of them even so; Quarto does not"
-    for p in proc.rglob('*.ipynb'):
-        nb = json.loads(p.read_text(encoding='utf-8'))
-        for o in (o for c in nb['cells'] for o in c.get('outputs', [])):
-            if 'text/markdown' in (data := o.get('data', {})):
+            for data in (o['data'] for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})):
                 text = ''.join(data['text/markdown'])
+                if cap: text = caption_table(text, cap[1].strip(chr(34)))
                 data['text/markdown'] = re.sub(r'(?<!\\)(\\[-.])(?=\\[-.])', r'\1<!-- -->', text)
         p.write_text(json.dumps(nb), encoding='utf-8')
 
@@ -128,8 +120,7 @@ def build():
     refresh_quarto_yml()
     proc_nbs(force=True, n_workers=0)
     rename()
-    caption_tables()
-    keep_signs()
+    suit_smalldocs()
     res = smalldocs('render', '--quiet')
     if res.returncode: sys.exit(res.stderr)
     site = get_config().doc_host + get_config().doc_baseurl

@@ -68,6 +68,7 @@ class Begun:
     seal:Annotated[str, Meta(pattern='^[0-9a-f]{32}$')] # of this attempt; all that belongs to it bears the seal
     job:dict                                            # what was asked for
 
+_UNKNOWN = Begun('alexnet_nb', '', {}) # of a folder that is ours, and does not say yet what was asked for
 _IN_THE_WAY = 'it is in the way, and not an unfinished one of ours; take it away, or choose another name'
 
 @reader('job.json', _IN_THE_WAY)
@@ -149,7 +150,7 @@ class Place:
                 if not left or not _is_missing(e):
                     raise
             if os.path.lexists(self.folder/'lock'): # another process is at work, and has not written it yet
-                return Begun('alexnet_nb', '', {})
+                return _UNKNOWN
             time.sleep(.02) # another process may be about to remove the folder
 
     def check_all_ours(self):
@@ -281,7 +282,7 @@ def _take_over(site):
     "Look at what is there while nobody else is at work on it; raises `Refusal` if it is not ours, or the name is taken"
     site.check_name()
     site.check_all_ours()
-    return read_begun(site.file) if site.file.exists() else Begun('alexnet_nb', '', {})
+    return read_begun(site.file) if site.file.exists() else _UNKNOWN
 
 def _tidy_up(site, job):
     "Remove what an earlier call was writing, and begin anew if it was another job"

@@ -46,6 +46,10 @@ class Claim:
     def points(self): # Is the difference one of errors?
         return self.metric.startswith(('top-', 'gap'))
 
+    @property
+    def described(self): # What is compared, and in what
+        return self.compared if self.metric in self.compared else f'{self.compared}, {self.metric}'
+
     def show(self,
         value, # One of those found
     )->str:
@@ -170,7 +174,7 @@ def show_claims(
         claim = experiment.claim if named else f"{experiment.claim} ({o.metric.partition(':')[0]})"
         row = {} if names else {'section':experiment.section}
         row |= {'claim':f'– {o.fair}'*brief if again else claim, 'name':o.name}
-        row |= {} if brief else {'compared':o.compared if o.metric in o.compared else f'{o.compared}, {o.metric}'}
+        row |= {} if brief else {'compared':o.described}
         row |= {'printed':o.printed, 'logged 2012':o.logged, 'ours (95 % interval)':o.say(not brief)}
         row |= {} if brief else {'pairs':o.count()}
         rows.append({k:_use_minus(v) for k,v in row.items()} | {'verdict':o.judge()})
@@ -305,8 +309,8 @@ def _tell_result(claim):
     experiment = EXPERIMENTS[claim.name]
     known = _tell_known(claim)
     if not claim.found:
-        what = claim.compared if claim.metric in claim.compared else f'{claim.compared}, {claim.metric}'
-        return f"**Not measured yet.** {experiment.claim}: {known or 'the paper has no number'} ({what})."
+        known = known or 'the paper has no number'
+        return f'**Not measured yet.** {experiment.claim}: {known} ({claim.described}).'
     verdict = claim.judge()
     where = f', where {known}' if known else ''
     return f'**{verdict[0].upper()}{verdict[1:]}.** {experiment.claim}: we find {_tell_found(claim)}{where}.'
@@ -316,8 +320,7 @@ def _tell_found(claim):
     o = claim.found
     times = claim.metric.startswith('times')
     unit = f' {claim.metric}' if times else ' points' if claim.points else ''
-    named = times or claim.metric in claim.compared
-    what = claim.compared if named else f'{claim.compared}, {claim.metric}'
+    what = claim.compared if times else claim.described
     interval = f"95 % interval {claim.show(o['low'])} to {claim.show(o['high'])}, " if o['low'] is not None else ''
     pairs = 'trainings' if o['variant']==o['against'] else 'pairs of trainings'
     if claim.name=='baselines':
@@ -356,7 +359,7 @@ def _say_small(row, folder):
         return f'not yet: alexnet_reproduce {name}'
     notes = [f"{means['runs']} {'run' if means['runs']==1 else 'runs'}"] if 'runs' in means else []
     if 'plain' in card.value['variants']: # of other classes than the rows above
-        notes.append('25 classes')
+        notes.append(re.search(r'\d+ classes', TRIALS[name].needs)[0])
     return f"{said} ({'; '.join(notes)})" if notes else said
 
 def _say_logged(run):

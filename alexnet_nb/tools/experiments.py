@@ -722,10 +722,12 @@ def _read_finished(row):
         return choose_lines(row, read_trials(file)) if file.exists() else {}
     return {}
 
+def _count_trained(row, found): return sum(variant in row.trained for variant,_ in found)
+
 def _count_trials(row):
     "How many trainings are here, and how many means of networks"
-    found = [variant for variant,_ in _read_finished(row)]
-    trained = sum(o in row.trained for o in found)
+    found = _read_finished(row)
+    trained = _count_trained(row, found)
     means = [f'{len(found)-trained} of {len(row.means)*row.seeds} means'] if row.means else []
     usual = len(row.trained)*row.seeds
     more = f'{trained} trainings, {usual} by default'
@@ -742,13 +744,14 @@ def _say_minutes(seconds):
 
 def _say_time(row):
     "How long the trainings of a claim take: the median of those that are here; in the small world, for whichever claim"
-    found = _read_finished(row)
+    alike = [o for o in TRIALS.values() if o.needs==row.needs] if row.needs==_small else [row]
+    finished = {own.name:_read_finished(own) for own in alike}
+    found = finished[row.name]
     seeds = max(row.seeds, len({seed for _,seed in found}))
-    wanted = f'{max(len(row.trained)*row.seeds, sum(o in row.trained for o,_ in found))} trainings'
+    wanted = f'{max(len(row.trained)*row.seeds, _count_trained(row, found))} trainings'
     if row.start:
         wanted += f' and {len(set(map(row.donor, row.start)))*seeds} before them'
-    alike = [o for o in TRIALS.values() if o.needs==row.needs] if row.needs==_small else [row]
-    lines = {k:line for own in alike for k,line in _read_finished(own).items() if line['seconds']}.values()
+    lines = {k:line for own in finished.values() for k,line in own.items() if line['seconds']}.values()
     ways = []
     for kind in ('cpu', 'cuda'):
         own = [o for o in lines if read_kind(o)==kind]
